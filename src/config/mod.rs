@@ -1,0 +1,3 @@
+//! Text to model: the one door is `load`.
+
+pub mod model;

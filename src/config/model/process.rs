@@ -1,0 +1,104 @@
+use crate::values::{Duration, Secret};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// The process as a whole. A change needs an upgrade; a reload reports it.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Process {
+    /// Worker threads: a number from 1 to 1024, or `auto` for one for each core. Default `auto`.
+    pub workers: Workers,
+    /// How long requests may go on after a shutdown began. Default 30s.
+    pub drain: Duration,
+    /// Idle upstream connections kept, all upstreams together. Default 4096.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub upstream_connections: u32,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { workers: Workers::Auto, drain: Duration::from_secs(30), upstream_connections: 4096 }
+    }
+}
+
+/// How many worker threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each core that the process may use.
+    Auto,
+    /// This many.
+    Count(u16),
+}
+
+impl Workers {
+    /// The number of threads, at least one.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            Self::Count(n) => usize::from(n),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Workers;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`auto` or a number of workers from 1 to 1024")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Workers, E> {
+                match text {
+                    "auto" => Ok(Workers::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<Workers, E> {
+                match u16::try_from(n) {
+                    Ok(count @ 1..=1024) => Ok(Workers::Count(count)),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Unsigned(n), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Workers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Count(n) => serializer.serialize_u16(*n),
+        }
+    }
+}
+
+impl JsonSchema for Workers {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Workers".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }],
+        })
+    }
+}
+
+/// The admin listener: health, metrics and what is in force.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where it listens. Default 127.0.0.1:9901.
+    pub address: SocketAddr,
+    /// The bearer token that whatever writes, and `/config`, asks for. Empty (the default) means
+    /// that nothing can be written and that the configuration is not shown.
+    pub token: Secret,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9901)), token: Secret::new("") }
+    }
+}

@@ -1,0 +1,7 @@
+//! Tollgate, an API gateway on Pingora. A list of rooms, in the order in which a request flows
+//! through them; `ARCHITECTURE.md` says who may use whom, and `tests/architecture.rs` checks it.
+
+pub mod config;
+pub mod policy;
+pub mod rejection;
+pub mod values;
