@@ -1,3 +1,5 @@
+//! How a host's paths are read.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

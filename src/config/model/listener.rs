@@ -1,3 +1,5 @@
+//! Where clients connect.
+
 use crate::policy::config::Policies;
 use crate::values::{ByteSize, Duration, Network};
 use schemars::JsonSchema;

@@ -1,3 +1,5 @@
+//! The process as a whole, and its admin listener.
+
 use crate::values::{Duration, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

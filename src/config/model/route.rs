@@ -1,3 +1,5 @@
+//! Which request goes where, and under which policies.
+
 use super::upstream::Retry;
 use crate::policy::config::Policies;
 use crate::values::{Duration, Name, Network};

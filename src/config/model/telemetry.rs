@@ -1,3 +1,5 @@
+//! What the gateway says about itself.
+
 use crate::values::{Duration, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! Where requests go.
+
 use crate::values::{Duration, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
