@@ -1,6 +1,7 @@
 //! Leaves of the configuration: newtypes that are checked while they are parsed, so that nobody
 //! checks them again, and [`Problem`], what is wrong and what to do about it.
 
+mod finding;
 mod name;
 mod network;
 mod percent;
@@ -9,10 +10,11 @@ mod secret;
 mod size;
 mod time;
 
+pub use finding::{ConfigPath, Finding, Severity, Step};
 pub use name::Name;
 pub use network::Network;
 pub use percent::Percent;
-pub use problem::Problem;
+pub use problem::{Problem, nearest};
 pub use secret::Secret;
 pub use size::ByteSize;
 pub use time::Duration;
