@@ -2,6 +2,7 @@
 //! checks them again, and [`Problem`], what is wrong and what to do about it.
 
 mod finding;
+mod id;
 mod name;
 mod network;
 mod percent;
@@ -11,6 +12,7 @@ mod size;
 mod time;
 
 pub use finding::{ConfigPath, Finding, Severity, Step};
+pub use id::{ListenerId, RouteId};
 pub use name::Name;
 pub use network::Network;
 pub use percent::Percent;
