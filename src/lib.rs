@@ -1,7 +1,11 @@
 //! Tollgate, an API gateway on Pingora. A list of rooms, in the order in which a request flows
 //! through them; `ARCHITECTURE.md` says who may use whom, and `tests/architecture.rs` checks it.
 
+pub mod compose;
 pub mod config;
+pub mod message;
 pub mod policy;
 pub mod rejection;
+pub mod retained;
+pub mod upstream;
 pub mod values;

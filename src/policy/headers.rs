@@ -1,5 +1,11 @@
 //! Header fields set, added and removed.
 
+use super::context::{HeaderEdit, PolicyContext};
+use super::shared::template::{Scope, Template};
+use super::{CompileEnv, Policy, Step};
+use crate::values::{ConfigPath, Finding, Problem};
+use http::{HeaderName, HeaderValue};
+use pingora_http::{RequestHeader, ResponseHeader};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,4 +30,191 @@ pub struct Edits {
     pub add: BTreeMap<String, String>,
     /// Fields that are taken away.
     pub remove: Vec<String>,
+}
+
+/// [`HeadersConfig`], compiled.
+#[derive(Debug)]
+pub struct Headers {
+    request: Vec<Edit>,
+    response: Vec<Edit>,
+}
+
+#[derive(Debug)]
+enum Edit {
+    Remove(HeaderName),
+    Set(HeaderName, Value),
+    Add(HeaderName, Value),
+}
+
+#[derive(Debug)]
+enum Value {
+    Constant(HeaderValue),
+    Template(Template),
+}
+
+/// What the framing of a message, the choice of the upstream or the protocol itself depends on.
+const NOT_TO_TOUCH: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl Policy for Headers {
+    const NAME: &'static str = "headers";
+    type Config = HeadersConfig;
+
+    fn compile(config: &HeadersConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
+        let mut found = Vec::new();
+        let request =
+            compile_edits(&config.request, &env.scope, &ConfigPath::root().key("request"), &mut found);
+        let response =
+            compile_edits(&config.response, &env.scope, &ConfigPath::root().key("response"), &mut found);
+        if found.is_empty() { Ok(Self { request, response }) } else { Err(found) }
+    }
+
+    fn on_request<'a>(&'a self, head: &RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+        for edit in &self.request {
+            let recorded = match edit {
+                Edit::Remove(name) => Some(HeaderEdit::Remove(name.clone())),
+                Edit::Set(name, value) => {
+                    value.get(head, cx).map(|value| HeaderEdit::Set(name.clone(), value))
+                }
+                Edit::Add(name, value) => {
+                    value.get(head, cx).map(|value| HeaderEdit::Add(name.clone(), value))
+                }
+            };
+            cx.edits.headers.extend(recorded);
+        }
+        Step::Continue
+    }
+
+    fn on_response(&self, request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
+        for edit in &self.response {
+            // A name that was parsed and a value that was checked cannot be refused; were it so,
+            // the answer would go out without the field.
+            let _ = match edit {
+                Edit::Remove(name) => {
+                    answer.remove_header(name);
+                    Ok(())
+                }
+                Edit::Set(name, value) => match value.get(request, cx) {
+                    Some(value) => answer.insert_header(name.clone(), value),
+                    None => Ok(()),
+                },
+                Edit::Add(name, value) => match value.get(request, cx) {
+                    Some(value) => answer.append_header(name.clone(), value).map(drop),
+                    None => Ok(()),
+                },
+            };
+        }
+    }
+}
+
+impl Value {
+    fn get(&self, head: &RequestHeader, cx: &PolicyContext) -> Option<HeaderValue> {
+        match self {
+            Self::Constant(value) => Some(value.clone()),
+            Self::Template(template) => template.header_value(head, cx),
+        }
+    }
+}
+
+fn compile_edits(edits: &Edits, scope: &Scope<'_>, path: &ConfigPath, found: &mut Vec<Finding>) -> Vec<Edit> {
+    let mut compiled = Vec::new();
+    for (at, name) in edits.remove.iter().enumerate() {
+        match field_name(name) {
+            Ok(name) => compiled.push(Edit::Remove(name)),
+            Err(problem) => found.push(Finding::error(path.key("remove").index(at), problem)),
+        }
+    }
+    let set = edits.set.iter().map(|field| ("set", field, Edit::Set as fn(HeaderName, Value) -> Edit));
+    let add = edits.add.iter().map(|field| ("add", field, Edit::Add as fn(HeaderName, Value) -> Edit));
+    for (key, (name, text), edit) in set.chain(add) {
+        match field_name(name).and_then(|name| Ok(edit(name, field_value(text, scope)?))) {
+            Ok(field) => compiled.push(field),
+            Err(problem) => found.push(Finding::error(path.key(key).key(name), problem)),
+        }
+    }
+    compiled
+}
+
+fn field_name(text: &str) -> Result<HeaderName, Problem> {
+    let name: HeaderName =
+        text.parse().map_err(|_| Problem::new(format!("`{text}` is not a header field's name")))?;
+    if NOT_TO_TOUCH.contains(&name.as_str()) {
+        let remedy =
+            if name == "host" { "use the upstream's `host` or the policy `rewrite`" } else { "leave it out" };
+        return Err(Problem::new(format!("`{name}` belongs to the gateway")).remedy(remedy));
+    }
+    Ok(name)
+}
+
+fn field_value(text: &str, scope: &Scope<'_>) -> Result<Value, Problem> {
+    let template = Template::compile(text, scope)?;
+    match template.constant() {
+        Some(constant) => HeaderValue::from_str(constant)
+            .map(Value::Constant)
+            .map_err(|_| Problem::new("a header field cannot hold line breaks or control characters")),
+        None => Ok(Value::Template(template)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(yaml: &str) -> Result<Headers, Vec<Finding>> {
+        let config: HeadersConfig = serde_saphyr::from_str(yaml).unwrap();
+        Headers::compile(&config, &CompileEnv::default())
+    }
+
+    #[test]
+    fn remove_then_set_then_add() {
+        let policy =
+            policy("response: { remove: [server], set: { x-a: '1' }, add: { x-b: '{request.method}' } }")
+                .unwrap();
+        let head = RequestHeader::build("PUT", b"/", None).unwrap();
+        let mut answer = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [("server", "x"), ("x-a", "0"), ("x-b", "0")] {
+            answer.insert_header(name, value).unwrap();
+        }
+        policy.on_response(&head, &mut answer, &mut PolicyContext::new());
+        let all = |name: &str| {
+            answer.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!((all("server"), all("x-a"), all("x-b")), (String::new(), "1".into(), "0,PUT".into()));
+    }
+
+    #[test]
+    fn request_edits_are_recorded_in_order() {
+        let policy = policy("request: { remove: [x-a], set: { x-b: '1' } }").unwrap();
+        let head = RequestHeader::build("GET", b"/", None).unwrap();
+        let mut cx = PolicyContext::new();
+        assert!(matches!(policy.on_request(&head, &mut cx), Step::Continue));
+        let name = HeaderName::from_static;
+        assert_eq!(
+            cx.edits.headers,
+            [HeaderEdit::Remove(name("x-a")), HeaderEdit::Set(name("x-b"), HeaderValue::from_static("1"))]
+        );
+    }
+
+    #[test]
+    fn mistakes_have_their_places() {
+        for (yaml, path) in [
+            ("request: { set: { host: x } }", "request.set.host"),
+            ("response: { remove: [content-length] }", "response.remove[0]"),
+            ("response: { add: { 'a b': x } }", "response.add.a b"),
+            ("response: { add: { a: '{nope}' } }", "response.add.a"),
+            ("response: { add: { a: \"x\\ny\" } }", "response.add.a"),
+        ] {
+            let found = policy(yaml).unwrap_err();
+            assert_eq!(found[0].path.to_string(), path, "{yaml}");
+        }
+    }
 }

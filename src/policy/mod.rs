@@ -1,9 +1,95 @@
 //! What may happen to a request: the policies, the contract that each of them keeps, and the
 //! fixed order in which they run.
+//!
+//! A policy is one file or one folder. It is compiled once, when a configuration is; it never
+//! sees a session; and users choose which policies a route has, never their order.
 
 pub mod body_limit;
+pub mod chain;
 pub mod config;
+pub mod context;
 pub mod cors;
 pub mod headers;
 pub mod ip_access;
 pub mod rewrite;
+pub mod shared;
+
+use crate::rejection::Rejection;
+use crate::values::{ConfigPath, Finding, Problem};
+use context::PolicyContext;
+use futures_util::future::BoxFuture;
+use pingora_http::{RequestHeader, ResponseHeader};
+use shared::template::Scope;
+
+/// What a policy is compiled with.
+#[derive(Debug, Default)]
+pub struct CompileEnv<'a> {
+    /// What its templates may refer to.
+    pub scope: Scope<'a>,
+}
+
+/// The contract of a policy.
+pub trait Policy: Sized {
+    /// Its key under `policies`.
+    const NAME: &'static str;
+    /// Its text side.
+    type Config;
+
+    /// Makes of the text what requests are checked with.
+    ///
+    /// # Errors
+    /// What is wrong, each with its path from the policy's own key.
+    fn compile(config: &Self::Config, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>>;
+
+    /// The head of a request came.
+    fn on_request<'a>(&'a self, _head: &RequestHeader, _cx: &'a mut PolicyContext) -> Step<'a> {
+        Step::Continue
+    }
+
+    /// The head of an answer goes out: the upstream's, a cached one, or our own.
+    fn on_response(&self, _request: &RequestHeader, _answer: &mut ResponseHeader, _cx: &mut PolicyContext) {}
+}
+
+/// What a policy says to a request.
+pub enum Step<'a> {
+    /// Nothing against it.
+    Continue,
+    /// This is the answer; nothing goes upstream.
+    Answer(Box<Reply>),
+    /// It is refused.
+    Reject(Box<Rejection>),
+    /// Something has to be asked first. The future has a deadline of its own.
+    Wait(BoxFuture<'a, Verdict>),
+}
+
+/// What becomes of a request after the policies.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It goes on.
+    Continue,
+    /// This is the answer; nothing goes upstream.
+    Answer(Box<Reply>),
+    /// It is refused.
+    Reject(Box<Rejection>),
+}
+
+/// An answer that a policy or a target gives by itself.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status and header fields, without Content-Length.
+    pub head: ResponseHeader,
+    /// The body.
+    pub body: bytes::Bytes,
+}
+
+impl Step<'_> {
+    /// A refusal.
+    pub fn reject(rejection: Rejection) -> Self {
+        Self::Reject(Box::new(rejection))
+    }
+}
+
+/// One finding at `key` of the policy's own configuration.
+fn at(key: &str, problem: Problem) -> Finding {
+    Finding::error(ConfigPath::root().key(key), problem)
+}

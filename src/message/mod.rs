@@ -1,0 +1,4 @@
+//! Stateless rules on HTTP messages.
+
+pub mod authority;
+pub mod params;

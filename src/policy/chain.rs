@@ -1,0 +1,157 @@
+//! THE LIST: which policies there are and in which order they run; and the chain that a route's
+//! layers are compiled to.
+
+use super::config::{EnforcedPolicies, Policies, Setting};
+use super::context::PolicyContext;
+use super::{CompileEnv, Policy, Step, Verdict};
+use super::{body_limit::BodyLimit, cors::Cors, headers::Headers, ip_access::IpAccess, rewrite::Rewrite};
+use crate::values::{ConfigPath, Finding};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// The layers that hold for a route, from the outermost to the innermost.
+#[derive(Clone, Copy, Debug)]
+pub struct Layers<'a> {
+    /// What no route can switch off.
+    pub enforced: &'a EnforcedPolicies,
+    /// Layers with their paths in the configuration: the gateway's defaults, the listener's, the
+    /// route's. A later one replaces a policy of the same name as a whole.
+    pub layers: &'a [(ConfigPath, &'a Policies)],
+}
+
+/// Where a policy in force comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its key.
+    pub name: &'static str,
+    /// Where it stands in the configuration.
+    pub path: ConfigPath,
+    /// True if no route can switch it off.
+    pub enforced: bool,
+}
+
+/// A route's compiled policies, in THE LIST's order.
+#[derive(Debug, Default)]
+pub struct Chain {
+    head: Box<[Compiled]>,
+    /// Indices into `head`, in the order of the response pass.
+    response: Box<[usize]>,
+    origins: Box<[Origin]>,
+}
+
+macro_rules! the_list {
+    ($($(#[doc = $reason:literal])* $name:ident: $policy:ident $(, enforced $enforceable:ident)?;)*) => {
+        /// A compiled policy. An enum and not a trait object: the set is closed, and the hot path
+        /// is a jump, not a pointer.
+        #[derive(Debug)]
+        enum Compiled { $($policy($policy),)* }
+
+        impl Compiled {
+            fn on_request<'a>(&'a self, head: &RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+                match self { $(Self::$policy(policy) => policy.on_request(head, cx),)* }
+            }
+
+            fn on_response(&self, request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
+                match self { $(Self::$policy(policy) => policy.on_response(request, answer, cx),)* }
+            }
+        }
+
+        /// The keys of all policies, in the order of the head pass.
+        pub const NAMES: &[&str] = &[$($policy::NAME),*];
+
+        fn compile_all(layers: &Layers<'_>, env: &CompileEnv<'_>, found: &mut Vec<Finding>) -> Vec<(Compiled, Origin)> {
+            let mut chain = Vec::new();
+            $(
+                $(if let Some(config) = &layers.enforced.$enforceable {
+                    let path = ConfigPath::root().key("policies").key("enforced").key($policy::NAME);
+                    add(&mut chain, found, $policy::compile(config, env).map(Compiled::$policy), $policy::NAME, (path, true));
+                })?
+                let given = layers.layers.iter().rev().find_map(|(path, layer)| layer.$name.as_ref().map(|setting| (path, setting)));
+                if let Some((path, Setting::On(config))) = given {
+                    let path = path.key($policy::NAME);
+                    add(&mut chain, found, $policy::compile(config, env).map(Compiled::$policy), $policy::NAME, (path, false));
+                }
+            )*
+            chain
+        }
+    };
+}
+
+// THE LIST, head pass. The order is security: read the reasons before you move a line.
+the_list! {
+    /// First: the cheapest refusal, and whoever it refuses gets to touch nothing else.
+    ip_access: IpAccess, enforced ip_access;
+    /// Before whatever asks who calls: a preflight carries no credentials (Fetch, section 4.8).
+    cors: Cors;
+    /// Before anything reads a body. It only sets the bound; `proxy/phases/body.rs` holds it.
+    body_limit: BodyLimit;
+    /// Edits of the request, after all that may refuse it: a refused request is not worth them.
+    headers: Headers, enforced headers;
+    /// Last: everything before it saw the path that the client asked for.
+    rewrite: Rewrite;
+}
+
+/// THE LIST, response pass: the order in which policies see an answer. `headers` after `cors`, so
+/// that an operator has the last word; an enforced one after the route's own.
+const RESPONSE: &[&str] = &[Cors::NAME, Headers::NAME];
+
+fn add(
+    chain: &mut Vec<(Compiled, Origin)>,
+    found: &mut Vec<Finding>,
+    compiled: Result<Compiled, Vec<Finding>>,
+    name: &'static str,
+    (path, enforced): (ConfigPath, bool),
+) {
+    match compiled {
+        Ok(policy) => chain.push((policy, Origin { name, path, enforced })),
+        Err(findings) => found.extend(findings.into_iter().map(|finding| finding.under(&path))),
+    }
+}
+
+impl Chain {
+    /// Compiles the policies that are in force under these layers.
+    ///
+    /// # Errors
+    /// What is wrong with any of them, with its path in the configuration.
+    pub fn compile(layers: &Layers<'_>, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
+        let mut found = Vec::new();
+        let compiled = compile_all(layers, env, &mut found);
+        if !found.is_empty() {
+            return Err(found);
+        }
+        let (head, origins): (Vec<_>, Vec<Origin>) = compiled.into_iter().unzip();
+        let place = |name: &str| RESPONSE.iter().position(|known| *known == name);
+        let mut response: Vec<usize> =
+            (0..head.len()).filter(|at| place(origins[*at].name).is_some()).collect();
+        response.sort_by_key(|at| (place(origins[*at].name), origins[*at].enforced));
+        Ok(Self { head: head.into(), response: response.into(), origins: origins.into() })
+    }
+
+    /// The head pass. The first policy that answers or refuses decides.
+    pub async fn on_request(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Verdict {
+        for policy in &self.head {
+            let verdict = match policy.on_request(head, cx) {
+                Step::Continue => continue,
+                Step::Answer(reply) => Verdict::Answer(reply),
+                Step::Reject(rejection) => Verdict::Reject(rejection),
+                Step::Wait(answer) => answer.await,
+            };
+            match verdict {
+                Verdict::Continue => {}
+                decided => return decided,
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// The response pass, for every answer of a matched route, our own refusals included.
+    pub fn on_response(&self, request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
+        for at in &self.response {
+            self.head[*at].on_response(request, answer, cx);
+        }
+    }
+
+    /// The policies in force, in the order of the head pass, with where each comes from.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
+    }
+}

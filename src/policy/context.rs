@@ -1,0 +1,89 @@
+//! What a policy may see and change of a request: never a session, never another policy's state.
+
+use crate::message::{authority, params::Params};
+use http::{HeaderName, HeaderValue};
+use pingora_http::RequestHeader;
+use std::net::IpAddr;
+
+/// A request as the policies see it. A field of the request's context, lent to each policy in
+/// turn, never copied between phases.
+#[derive(Debug)]
+pub struct PolicyContext {
+    /// The client's address: the peer's, or what a trusted proxy says.
+    pub client: IpAddr,
+    /// True where the client speaks TLS, or a trusted proxy says so.
+    pub secure: bool,
+    /// The id of this request, for logs here and upstream.
+    pub request_id: String,
+    /// The normalised path, where it differs from what the client sent.
+    pub normalised: Option<Box<str>>,
+    /// What the route's path bound.
+    pub params: Params,
+    /// What policies change on the way upstream.
+    pub edits: Edits,
+    /// The largest request body in bytes.
+    pub body_limit: u64,
+}
+
+impl PolicyContext {
+    /// Before anything is known of the request.
+    pub fn new() -> Self {
+        Self {
+            client: IpAddr::from([0, 0, 0, 0]),
+            secure: false,
+            request_id: String::new(),
+            normalised: None,
+            params: Params::default(),
+            edits: Edits::default(),
+            body_limit: u64::MAX,
+        }
+    }
+
+    /// The one path that is matched, authorised and forwarded.
+    pub fn path<'a>(&'a self, head: &'a RequestHeader) -> &'a str {
+        self.normalised.as_deref().unwrap_or_else(|| head.uri.path())
+    }
+
+    /// The scheme that the client used.
+    pub const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// The authority as the upstream will see it, unless the upstream has one of its own.
+    pub fn authority<'a>(&'a self, head: &'a RequestHeader) -> &'a str {
+        self.edits
+            .host
+            .as_ref()
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_else(|| authority::authority(head))
+    }
+}
+
+impl Default for PolicyContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What policies change on the way upstream. Recorded here and applied to the upstream's copy of
+/// the request; the client's head stays as it came.
+#[derive(Debug, Default)]
+pub struct Edits {
+    /// Another path, without the query.
+    pub path: Option<String>,
+    /// Another Host.
+    pub host: Option<HeaderValue>,
+    /// Header fields, in the order in which they are changed.
+    pub headers: Vec<HeaderEdit>,
+}
+
+/// One change of a header field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// All values of this field go.
+    Remove(HeaderName),
+    /// The field has this value afterwards, and no other.
+    Set(HeaderName, HeaderValue),
+    /// The field has this value besides those that it has.
+    Add(HeaderName, HeaderValue),
+}

@@ -1,0 +1,3 @@
+//! What two policies need.
+
+pub mod template;
