@@ -1,0 +1,3 @@
+//! Stateless rules on HTTP messages.
+
+pub mod normalize;
