@@ -1,4 +1,8 @@
 //! Stateless rules on HTTP messages.
 
 pub mod authority;
+pub mod client_ip;
+pub mod forwarded;
+pub mod hop_by_hop;
+pub mod normalize;
 pub mod params;
