@@ -58,13 +58,16 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// `what (remedy)`; in the alternate form (`{:#}`) the remedy is on a second line, which is how it
+/// passes through the errors of serde, which are text alone.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        if let Some(remedy) = &self.remedy {
-            write!(f, " ({remedy})")?;
+        match &self.remedy {
+            Some(remedy) if f.alternate() => write!(f, "\n{remedy}"),
+            Some(remedy) => write!(f, " ({remedy})"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ pub mod telemetry;
 pub mod upstream;
 
 use crate::policy::config::{EnforcedPolicies, Policies};
-use crate::values::Name;
+use crate::values::{Name, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,9 +52,9 @@ impl<'de> Deserialize<'de> for Version {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u64::deserialize(deserializer)? {
             1 => Ok(Self),
-            other => Err(serde::de::Error::custom(format!(
-                "version {other} is not known (this build reads version 1)"
-            ))),
+            other => Err(serde::de::Error::custom(
+                Problem::new(format!("version {other} is not known")).remedy("this build reads version 1"),
+            )),
         }
     }
 }

@@ -1,0 +1,133 @@
+//! Which values of a tree are secrets, as the schema says: those that are `writeOnly`.
+
+use super::tree::{Key, Kind, Node, Place};
+use crate::values::nearest;
+use serde_json::Value;
+
+/// How many references are followed from one schema to the next.
+const REFERENCES: usize = 16;
+
+/// The schema, asked about secrets.
+pub(super) struct Secrets {
+    schema: Value,
+}
+
+impl Secrets {
+    pub fn new() -> Self {
+        Self { schema: super::schema() }
+    }
+
+    /// Replaces every secret below `root`, which is a document.
+    pub fn hide(&self, root: &mut Node<'_>) {
+        hide(root, &self.expand(vec![&self.schema]), self);
+    }
+
+    /// The places of all secrets below `root`, which is a document. A value under a key that was
+    /// meant to be a secret's is one as well.
+    pub fn places(&self, root: &Node<'_>) -> Vec<Place> {
+        let mut root = root.clone();
+        self.hide(&mut root);
+        let mut places = Vec::new();
+        hidden(&root, &mut places);
+        places
+    }
+
+    /// The keys whose values are secrets, for texts that are no tree.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        self.secret_keys(&self.schema, &mut keys);
+        keys
+    }
+
+    fn secret_keys(&self, schema: &Value, keys: &mut Vec<String>) {
+        match schema {
+            Value::Object(map) => {
+                if let Some(Value::Object(properties)) = map.get("properties") {
+                    let secret = |schema| is_secret(&self.expand(vec![schema]));
+                    keys.extend(properties.iter().filter(|(_, s)| secret(s)).map(|(key, _)| key.clone()));
+                }
+                map.values().for_each(|value| self.secret_keys(value, keys));
+            }
+            Value::Array(list) => list.iter().for_each(|value| self.secret_keys(value, keys)),
+            _ => {}
+        }
+    }
+
+    /// The schemas that a value may follow: references and alternatives resolved.
+    fn expand<'s>(&'s self, schemas: Vec<&'s Value>) -> Vec<&'s Value> {
+        let mut all = schemas;
+        let mut at = 0;
+        while at < all.len() && all.len() < REFERENCES * REFERENCES {
+            let schema = all[at];
+            if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+                all.extend(self.schema.pointer(target.trim_start_matches('#')));
+            }
+            for alternatives in ["anyOf", "oneOf", "allOf"] {
+                all.extend(schema.get(alternatives).and_then(Value::as_array).into_iter().flatten());
+            }
+            at += 1;
+        }
+        all
+    }
+
+    /// The schemas of what stands under `key`.
+    fn under<'s>(&'s self, schemas: &[&'s Value], key: &str) -> Vec<&'s Value> {
+        let properties = |schema: &&'s Value| schema.get("properties").and_then(Value::as_object);
+        let exact: Vec<&Value> = schemas.iter().filter_map(|s| properties(s)?.get(key)).collect();
+        if !exact.is_empty() {
+            return self.expand(exact);
+        }
+        let more = schemas.iter().filter_map(|s| s.get("additionalProperties")).filter(|s| s.is_object());
+        let more: Vec<&Value> = more.collect();
+        if !more.is_empty() {
+            return self.expand(more);
+        }
+        let known = schemas.iter().filter_map(properties).flat_map(|p| p.keys().map(String::as_str));
+        let Some(meant) = nearest(key, known) else { return Vec::new() };
+        self.expand(schemas.iter().filter_map(|s| properties(s)?.get(meant)).collect())
+    }
+}
+
+/// What stands in place of a secret.
+const HIDDEN: &str = "***";
+
+fn is_secret(schemas: &[&Value]) -> bool {
+    schemas.iter().any(|schema| schema.get("writeOnly") == Some(&Value::Bool(true)))
+}
+
+fn hide(node: &mut Node<'_>, schemas: &[&Value], secrets: &Secrets) {
+    let secret = is_secret(schemas);
+    match &mut node.kind {
+        Kind::Scalar(scalar) if secret => {
+            scalar.text = HIDDEN.into();
+            scalar.plain = false;
+            scalar.written = Some(HIDDEN.into());
+        }
+        Kind::Scalar(_) | Kind::Gone => {}
+        Kind::List(items) => {
+            let inner: Vec<&Value> = schemas.iter().filter_map(|schema| schema.get("items")).collect();
+            // A list in place of a secret is a mistake, and its items may still be the secret.
+            let inner = if secret { schemas.to_vec() } else { secrets.expand(inner) };
+            items.iter_mut().for_each(|item| hide(item, &inner, secrets));
+        }
+        Kind::Map(entries) => {
+            for (Key { text, .. }, value) in entries {
+                let inner = match &**text {
+                    "file" if secret => Vec::new(),
+                    _ if secret => schemas.to_vec(),
+                    key => secrets.under(schemas, key),
+                };
+                hide(value, &inner, secrets);
+            }
+        }
+    }
+}
+
+fn hidden(node: &Node<'_>, places: &mut Vec<Place>) {
+    match &node.kind {
+        Kind::Scalar(scalar) if scalar.written.as_deref() == Some(HIDDEN) => places.push(node.place),
+        Kind::Scalar(_) | Kind::Gone => {}
+        Kind::List(items) => items.iter().for_each(|item| hidden(item, places)),
+        Kind::Map(entries) => entries.iter().for_each(|(_, value)| hidden(value, places)),
+    }
+}
