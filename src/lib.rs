@@ -2,6 +2,8 @@
 //! through them; `ARCHITECTURE.md` says who may use whom, and `tests/architecture.rs` checks it.
 
 pub mod config;
+pub mod message;
 pub mod policy;
 pub mod rejection;
+pub mod telemetry;
 pub mod values;
