@@ -1,0 +1,219 @@
+//! The sums of a scrape, in the shape that the `prometheus` crate writes.
+
+use super::handles::{Distribution, StatusClass};
+use super::table::{self, Family};
+use super::{CertificateExpiry, RouteMetrics, State};
+use crate::values::ListenerId;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// The collector of all families in the table.
+pub(super) struct Collected {
+    state: Arc<State>,
+    descriptions: Vec<Desc>,
+}
+
+impl Collected {
+    pub(super) fn new(state: Arc<State>) -> Self {
+        let describe = |family: &&Family| {
+            let labels = family.labels.iter().map(ToString::to_string).collect();
+            Desc::new(family.name.to_owned(), family.help.to_owned(), labels, HashMap::new()).ok()
+        };
+        Self { state, descriptions: table::ALL.iter().filter_map(describe).collect() }
+    }
+}
+
+impl Collector for Collected {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut scrape = Scrape::default();
+        self.state.collect_routes(&mut scrape);
+        self.state.collect_listeners(&mut scrape);
+        self.state.collect_upstreams(&mut scrape);
+        self.state.collect_gateway(&mut scrape);
+        self.state.collect_process(&mut scrape);
+        scrape.families()
+    }
+}
+
+/// The samples so far, by the name of their family.
+#[derive(Default)]
+struct Scrape(HashMap<&'static str, Vec<Metric>>);
+
+impl Scrape {
+    fn add(&mut self, family: &Family, labels: &[&str], value: f64) {
+        let mut metric = labelled(family, labels);
+        match family.kind {
+            MetricType::COUNTER => {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            }
+            _ => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+        }
+        self.0.entry(family.name).or_default().push(metric);
+    }
+
+    fn add_histogram(&mut self, family: &Family, labels: &[&str], bounds: &[u64], sums: &Distribution) {
+        let mut count = 0;
+        let mut cumulative = sums.buckets.iter().map(|inside| {
+            count += inside;
+            count
+        });
+        let buckets = bounds
+            .iter()
+            .zip(&mut cumulative)
+            .map(|(bound, count)| {
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(*bound as f64 / 1e6);
+                bucket.set_cumulative_count(count);
+                bucket
+            })
+            .collect();
+        let mut histogram = Histogram::default();
+        histogram.set_sample_count(cumulative.last().unwrap_or_default());
+        histogram.set_sample_sum(sums.sum);
+        histogram.set_bucket(buckets);
+        let mut metric = labelled(family, labels);
+        metric.set_histogram(histogram);
+        self.0.entry(family.name).or_default().push(metric);
+    }
+
+    fn families(mut self) -> Vec<MetricFamily> {
+        table::ALL
+            .iter()
+            .filter_map(|family| {
+                let mut collected = MetricFamily::default();
+                collected.set_metric(self.0.remove(family.name)?);
+                collected.set_name(family.name.to_owned());
+                collected.set_help(family.help.to_owned());
+                collected.set_field_type(family.kind);
+                Some(collected)
+            })
+            .collect()
+    }
+}
+
+fn labelled(family: &Family, values: &[&str]) -> Metric {
+    let pairs = family.labels.iter().zip(values).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    Metric::from_label(pairs.collect())
+}
+
+impl State {
+    fn collect_routes(&self, scrape: &mut Scrape) {
+        let routes = self.routes.lock();
+        let mut living: Vec<Arc<RouteMetrics>> = routes.living.values().filter_map(Weak::upgrade).collect();
+        drop(routes);
+        living.push(self.unrouted.lock().clone());
+        living.push(self.other_route.lock().clone());
+        let listeners: HashMap<ListenerId, Arc<str>> = (self.listeners.lock().iter())
+            .filter_map(|(id, listener)| Some((*id, listener.upgrade()?.name.clone())))
+            .collect();
+        for route in living {
+            collect_route(&route, &listeners, scrape);
+        }
+    }
+
+    fn collect_listeners(&self, scrape: &mut Scrape) {
+        let connections = self.connections.lock();
+        for (id, listener) in self.listeners.lock().iter() {
+            let Some(listener) = listener.upgrade() else { continue };
+            scrape.add(&table::IN_FLIGHT, &[&listener.name], listener.in_flight() as f64);
+            for (cause, count) in listener.unseen_counts() {
+                scrape.add(&table::UNSEEN, &[&listener.name, cause], count as f64);
+            }
+            if let Some(open) = connections.as_ref().and_then(|connections| connections(*id)) {
+                scrape.add(&table::CONNECTIONS, &[&listener.name], open as f64);
+            }
+        }
+    }
+
+    fn collect_upstreams(&self, scrape: &mut Scrape) {
+        let living: Vec<_> = self.upstreams.lock().values().filter_map(Weak::upgrade).collect();
+        for upstream in living.iter().chain([&self.other_upstream]) {
+            let name: &str = &upstream.name;
+            let (opened, reused) = upstream.connections();
+            for (reused, count) in [("false", opened), ("true", reused)] {
+                if count > 0 {
+                    scrape.add(&table::UPSTREAM_CONNECTIONS, &[name, reused], count as f64);
+                }
+            }
+            if upstream.retries() > 0 {
+                scrape.add(&table::RETRIES, &[name], upstream.retries() as f64);
+            }
+        }
+    }
+
+    fn collect_gateway(&self, scrape: &mut Scrape) {
+        for (code, count) in self.rejections.sums() {
+            scrape.add(&table::REJECTIONS, &[code], count as f64);
+        }
+        for (outcome, count) in ["applied", "rejected", "unchanged"].into_iter().zip(&self.reloads) {
+            scrape.add(&table::RELOADS, &[outcome], count.load(Ordering::Relaxed) as f64);
+        }
+        for CertificateExpiry { listener, certificate, not_after } in self.certificates.lock().iter() {
+            scrape.add(&table::CERTIFICATE_EXPIRY, &[listener, certificate], *not_after as f64);
+        }
+        let dropped = self.access_log_dropped.load(Ordering::Relaxed);
+        scrape.add(&table::ACCESS_LOG_DROPPED, &[], dropped as f64);
+        scrape.add(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+    }
+
+    fn collect_process(&self, scrape: &mut Scrape) {
+        let reading = self.process.read();
+        let values = [
+            (&table::PROCESS_CPU, reading.cpu),
+            (&table::PROCESS_OPEN_FDS, reading.open_fds),
+            (&table::PROCESS_MAX_FDS, reading.max_fds),
+            (&table::PROCESS_RESIDENT, reading.resident),
+            (&table::PROCESS_VIRTUAL, reading.virtual_memory),
+            (&table::PROCESS_THREADS, reading.threads),
+            (&table::PROCESS_START, reading.start_time),
+        ];
+        for (family, value) in values {
+            if let Some(value) = value {
+                scrape.add(family, &[], value);
+            }
+        }
+    }
+}
+
+fn collect_route(route: &RouteMetrics, listeners: &HashMap<ListenerId, Arc<str>>, scrape: &mut Scrape) {
+    let Some((durations, answers)) = route.counted() else { return };
+    for answer in answers {
+        let Some((listener, upstream)) = listeners.get(&answer.listener).zip(answer.upstream()) else {
+            continue;
+        };
+        for (class, count) in StatusClass::LABELS.into_iter().zip(answer.counts()) {
+            if count > 0 {
+                scrape.add(&table::REQUESTS, &[listener, &route.name, &upstream, class], count as f64);
+            }
+        }
+    }
+    let bounds = &route.shape.bounds;
+    scrape.add_histogram(
+        &table::REQUEST_DURATION,
+        &[&route.name],
+        bounds,
+        &durations.sums(bounds.len(), false),
+    );
+    let upstream = durations.sums(bounds.len(), true);
+    if upstream.buckets.iter().any(|count| *count > 0) {
+        scrape.add_histogram(&table::UPSTREAM_DURATION, &[&route.name], bounds, &upstream);
+    }
+}

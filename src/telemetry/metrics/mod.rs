@@ -1,0 +1,271 @@
+//! Metrics for Prometheus.
+//!
+//! A request counts on handles that its snapshot holds ([`RouteMetrics`], [`UpstreamMetrics`],
+//! [`ListenerMetrics`]), each worker on values of its own; a scrape sums them. The registry here
+//! knows the handles weakly: a route's series go when the last snapshot that has the route goes, and
+//! go on counting when the next snapshot asks for the same route while the last one lives.
+
+mod collect;
+mod handles;
+mod process;
+mod sharded;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use handles::{Answer, InFlight, ListenerMetrics, RouteMetrics, StatusClass, UpstreamMetrics};
+
+use crate::values::ListenerId;
+use handles::Shape;
+use parking_lot::Mutex;
+use prometheus::{Encoder, Registry, TextEncoder};
+use sharded::Coded;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// The content type of [`Metrics::scrape`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The label of a request without a route or an upstream. No name begins with `_`.
+const NONE: &str = "_none";
+/// The label of what is beyond `max_routes`.
+const OTHER: &str = "_other";
+
+/// What can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// How many routes, and how many upstreams, have a label of their own in one snapshot.
+    pub max_routes: usize,
+    /// Upper bounds of the duration histograms, ascending, in whole microseconds.
+    pub buckets: Vec<Duration>,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        let bounds = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000];
+        Self { max_routes: 1000, buckets: bounds.map(Duration::from_millis).to_vec() }
+    }
+}
+
+/// What came of a configuration that was read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// It is in force.
+    Applied,
+    /// It has problems; the one before stays.
+    Rejected,
+    /// It means what the one before meant.
+    Unchanged,
+}
+
+/// When a certificate ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// The listener's name.
+    pub listener: String,
+    /// What the configuration calls the certificate, such as its path.
+    pub certificate: String,
+    /// Its `notAfter`, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Open connections of a listener, asked at each scrape; `None` if it is not known.
+pub type ConnectionsOf = dyn Fn(ListenerId) -> Option<u64> + Send + Sync;
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    state: Arc<State>,
+}
+
+/// What is shared with the collector.
+struct State {
+    routes: Mutex<Routes>,
+    upstreams: Mutex<HashMap<Arc<str>, Weak<UpstreamMetrics>>>,
+    listeners: Mutex<HashMap<ListenerId, Weak<ListenerMetrics>>>,
+    unrouted: Mutex<Arc<RouteMetrics>>,
+    other_route: Mutex<Arc<RouteMetrics>>,
+    other_upstream: Arc<UpstreamMetrics>,
+    next_upstream: AtomicU64,
+    rejections: Coded,
+    reloads: [AtomicU64; 3],
+    certificates: Mutex<Vec<CertificateExpiry>>,
+    connections: Mutex<Option<Box<ConnectionsOf>>>,
+    access_log_dropped: Arc<AtomicU64>,
+    process: process::Process,
+}
+
+struct Routes {
+    max: usize,
+    shape: Arc<Shape>,
+    living: HashMap<Arc<str>, Weak<RouteMetrics>>,
+}
+
+impl Metrics {
+    /// Metrics at zero, for so many worker threads. More threads may count, only slower.
+    pub fn new(settings: &MetricsSettings, workers: usize) -> Arc<Self> {
+        let shards = workers.clamp(1, 256).next_power_of_two();
+        let shape = shape(settings, shards);
+        let state = Arc::new(State {
+            unrouted: Mutex::new(Arc::new(RouteMetrics::new(NONE, shape.clone()))),
+            other_route: Mutex::new(Arc::new(RouteMetrics::new(OTHER, shape.clone()))),
+            routes: Mutex::new(Routes { max: settings.max_routes, shape, living: HashMap::new() }),
+            upstreams: Mutex::default(),
+            listeners: Mutex::default(),
+            other_upstream: Arc::new(UpstreamMetrics::new(OTHER, 1, shards)),
+            next_upstream: AtomicU64::new(2),
+            rejections: Coded::new(shards),
+            reloads: Default::default(),
+            certificates: Mutex::default(),
+            connections: Mutex::default(),
+            access_log_dropped: Arc::default(),
+            process: process::Process::new(),
+        });
+        let registry = Registry::new();
+        // It fails for a name that is not one or stands twice: a test of the table, not of this place.
+        if let Err(error) = registry.register(Box::new(collect::Collected::new(state.clone()))) {
+            log::error!("metrics are not exported: {error}");
+        }
+        Arc::new(Self { registry, state })
+    }
+
+    /// Sets anew. Other buckets begin with the next snapshot, with all histograms and counters of
+    /// routes at zero.
+    pub fn configure(&self, settings: &MetricsSettings) {
+        let mut routes = self.state.routes.lock();
+        routes.max = settings.max_routes;
+        let shape = shape(settings, routes.shape.shards);
+        if shape.bounds == routes.shape.bounds {
+            return;
+        }
+        *self.state.unrouted.lock() = Arc::new(RouteMetrics::new(NONE, shape.clone()));
+        *self.state.other_route.lock() = Arc::new(RouteMetrics::new(OTHER, shape.clone()));
+        routes.shape = shape;
+    }
+
+    /// The handles of all routes of a snapshot, in the order of their names.
+    ///
+    /// A route that an older snapshot still has keeps its counters, and its label before others get
+    /// one: beyond `max_routes` all share `_other`.
+    pub fn routes<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<Arc<RouteMetrics>> {
+        let mut routes = self.state.routes.lock();
+        let Routes { max, shape, living } = &mut *routes;
+        let shape = &*shape;
+        let other = self.state.other_route.lock().clone();
+        let handles = admit(living, names, *max, &other, |old, name| {
+            old.filter(|old| Arc::ptr_eq(&old.shape, shape))
+                .unwrap_or_else(|| Arc::new(RouteMetrics::new(name, shape.clone())))
+        });
+        let listeners = self.state.listeners.lock();
+        let lives = |id| listeners.get(&id).is_some_and(|listener| listener.strong_count() > 0);
+        let living = living.values().filter_map(Weak::upgrade);
+        living.chain([other, self.state.unrouted.lock().clone()]).for_each(|route| route.prune(lives));
+        handles
+    }
+
+    /// The handle of requests without a route, labelled `_none`.
+    pub fn unrouted(&self) -> Arc<RouteMetrics> {
+        self.state.unrouted.lock().clone()
+    }
+
+    /// The handles of all upstreams of a snapshot, in the order of their names, as [`Self::routes`].
+    pub fn upstreams<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<Arc<UpstreamMetrics>> {
+        let (max, shards) = {
+            let routes = self.state.routes.lock();
+            (routes.max, routes.shape.shards)
+        };
+        let mut living = self.state.upstreams.lock();
+        admit(&mut living, names, max, &self.state.other_upstream, |old, name| {
+            old.unwrap_or_else(|| {
+                let number = self.state.next_upstream.fetch_add(1, Ordering::Relaxed);
+                Arc::new(UpstreamMetrics::new(name, number, shards))
+            })
+        })
+    }
+
+    /// The handle of a listener; the same one as long as it lives.
+    pub fn listener(&self, id: ListenerId, name: &str) -> Arc<ListenerMetrics> {
+        let shards = self.state.routes.lock().shape.shards;
+        let mut listeners = self.state.listeners.lock();
+        listeners.retain(|_, listener| listener.strong_count() > 0);
+        if let Some(listener) = listeners.get(&id).and_then(Weak::upgrade) {
+            return listener;
+        }
+        let listener = Arc::new(ListenerMetrics::new(name, shards));
+        listeners.insert(id, Arc::downgrade(&listener));
+        listener
+    }
+
+    /// Counts a refusal by the code of its [`Rejection`](crate::rejection::Rejection).
+    pub fn rejected(&self, code: &'static str) {
+        self.state.rejections.count(code);
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, outcome: ReloadOutcome) {
+        self.state.reloads[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says anew when the certificates of all listeners end.
+    pub fn set_certificates(&self, certificates: Vec<CertificateExpiry>) {
+        *self.state.certificates.lock() = certificates;
+    }
+
+    /// Says who knows how many connections a listener has. It is asked at each scrape and may lock.
+    pub fn set_connections_source(&self, connections: Box<ConnectionsOf>) {
+        *self.state.connections.lock() = Some(connections);
+    }
+
+    /// The counter that access logs count their dropped lines on.
+    pub fn access_log_dropped(&self) -> Arc<AtomicU64> {
+        self.state.access_log_dropped.clone()
+    }
+
+    /// All metrics in Prometheus' text format 0.0.4.
+    pub fn scrape(&self) -> String {
+        let mut text = Vec::with_capacity(16 << 10);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            log::error!("metrics cannot be written: {error}");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// Finds or makes a handle for each name: those that live first, then new ones up to `max`.
+fn admit<'a, T>(
+    living: &mut HashMap<Arc<str>, Weak<T>>,
+    names: impl IntoIterator<Item = &'a str>,
+    max: usize,
+    other: &Arc<T>,
+    make: impl Fn(Option<Arc<T>>, &str) -> Arc<T>,
+) -> Vec<Arc<T>> {
+    let mut admitted = 0;
+    let found: Vec<(&str, Option<Arc<T>>)> = names
+        .into_iter()
+        .map(|name| {
+            let old = living.get(name).and_then(Weak::upgrade).filter(|_| admitted < max);
+            admitted += usize::from(old.is_some());
+            (name, old)
+        })
+        .collect();
+    living.retain(|_, handle| handle.strong_count() > 0);
+    found
+        .into_iter()
+        .map(|(name, old)| {
+            if old.is_none() && admitted >= max {
+                return other.clone();
+            }
+            admitted += usize::from(old.is_none());
+            let handle = make(old, name);
+            living.insert(name.into(), Arc::downgrade(&handle));
+            handle
+        })
+        .collect()
+}
+
+fn shape(settings: &MetricsSettings, shards: usize) -> Arc<Shape> {
+    let micros = |bound: &Duration| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+    Arc::new(Shape { bounds: settings.buckets.iter().map(micros).collect(), shards })
+}

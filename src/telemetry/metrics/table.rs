@@ -1,0 +1,69 @@
+//! Every metric of the gateway: name, help, labels. Dashboards and alerts are written against this
+//! table; nothing is exported that does not stand here.
+
+use prometheus::proto::MetricType;
+
+/// A metric family.
+pub(super) struct Family {
+    /// `tollgate_<subsystem>_<noun>_<unit>`; counters end in `_total`.
+    pub name: &'static str,
+    /// One sentence, with what the values mean where the name leaves it open.
+    pub help: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: MetricType,
+    /// Label names, in the order in which values are given. Configuration or code bounds their
+    /// values, never a client.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! table {
+    ($($id:ident $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $id: Family =
+            Family { name: $name, help: $help, kind: MetricType::$kind, labels: &[$($label),*] };)*
+        /// All of them.
+        pub(super) const ALL: &[&Family] = &[$(&$id),*];
+    };
+}
+
+table! {
+    REQUESTS COUNTER "tollgate_http_requests_total" ["listener", "route", "upstream", "class"]
+        "Requests that ended, by class of their status (1xx to 5xx, or aborted: no status was sent). Route is _none if none matched and _other beyond telemetry.metrics.max_routes; upstream likewise.";
+    REQUEST_DURATION HISTOGRAM "tollgate_http_request_duration_seconds" ["route"]
+        "Time from the first byte of a request's head to the last byte of the answer.";
+    UPSTREAM_DURATION HISTOGRAM "tollgate_upstream_duration_seconds" ["route"]
+        "Time that requests spent with their upstream, all attempts together.";
+    IN_FLIGHT GAUGE "tollgate_http_in_flight" ["listener"]
+        "Requests that have begun and not ended.";
+    CONNECTIONS GAUGE "tollgate_connections" ["listener"]
+        "Open client connections.";
+    UPSTREAM_CONNECTIONS COUNTER "tollgate_upstream_connections_total" ["upstream", "reused"]
+        "Connections that requests got to their upstream: opened (false) or found in the pool (true).";
+    RETRIES COUNTER "tollgate_retries_total" ["upstream"]
+        "Further attempts after one that failed.";
+    REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
+        "Answers of the gateway's own that refuse a request, by their code.";
+    UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]
+        "Requests that the parser refused before a route could see them.";
+    RELOADS COUNTER "tollgate_reloads_total" ["outcome"]
+        "Configurations that were read again, by what came of it.";
+    CERTIFICATE_EXPIRY GAUGE "tollgate_certificate_expiry_seconds" ["listener", "certificate"]
+        "When a listener's certificate ends, in seconds since 1970; subtract time() for what is left.";
+    ACCESS_LOG_DROPPED COUNTER "tollgate_access_log_dropped_total" []
+        "Lines of the access log that were dropped: the queue was full, or the write failed.";
+    BUILD_INFO GAUGE "tollgate_build_info" ["version"]
+        "Always 1; the label says which version runs.";
+    PROCESS_CPU COUNTER "process_cpu_seconds_total" []
+        "User and system CPU time of the process.";
+    PROCESS_OPEN_FDS GAUGE "process_open_fds" []
+        "Open file descriptors.";
+    PROCESS_MAX_FDS GAUGE "process_max_fds" []
+        "The limit of open file descriptors.";
+    PROCESS_RESIDENT GAUGE "process_resident_memory_bytes" []
+        "Resident memory.";
+    PROCESS_VIRTUAL GAUGE "process_virtual_memory_bytes" []
+        "Virtual memory.";
+    PROCESS_THREADS GAUGE "process_threads" []
+        "Threads of the process.";
+    PROCESS_START GAUGE "process_start_time_seconds" []
+        "When the process began, in seconds since 1970.";
+}
