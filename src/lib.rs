@@ -2,6 +2,7 @@
 //! through them; `ARCHITECTURE.md` says who may use whom, and `tests/architecture.rs` checks it.
 
 pub mod config;
+pub mod listen;
 pub mod policy;
 pub mod rejection;
 pub mod values;
