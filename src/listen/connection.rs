@@ -1,9 +1,10 @@
-use super::conn_info::{ConnInfo, HeaderState};
+use super::conn_info::{ConnInfo, HeaderState, Origin};
 use super::counters::Unseen;
 use super::edge::{Edge, Protocol};
 use super::http2::Http2App;
 use super::listeners::{OpenConnection, Shared};
 use super::observer::Observer;
+use super::tls::{Failed, TlsSetup};
 use super::transport::Transport;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::Shutdown;
@@ -15,6 +16,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// How long a connection without a request yet may still send one when we are going away: it was
 /// accepted a moment ago, and its client has not been told.
@@ -39,10 +41,38 @@ where
     let settings = open.slot().settings();
     // Later: the PROXY protocol is read here, before TLS, and replaces `peer`.
     let origin = open.slot().origin(settings.config.clone(), local, peer);
-    let info = Arc::new(ConnInfo::new(origin, None));
-    let Ok(edge) = Edge::new(tcp, fd, info) else { return };
+    let Some(tls) = settings.tls.clone() else {
+        let Ok(edge) = Edge::new(tcp, fd, Arc::new(ConnInfo::new(origin, None))) else { return };
+        return serve(&server, &open, Box::new(edge)).await;
+    };
     drop(settings);
-    serve(&server, &open, Box::new(edge)).await;
+    // On its own: a handshake's state is large, and would stay in this task for the connection's life.
+    let edge = Box::pin(establish(&server, &open, tls, tcp, origin)).await;
+    if let Some(edge) = edge {
+        serve(&server, &open, edge).await;
+    }
+}
+
+/// Does the TLS handshake. None if it came to nothing.
+async fn establish<A>(
+    server: &Server<A>,
+    open: &OpenConnection,
+    tls: Arc<TlsSetup>,
+    tcp: TcpStream,
+    origin: Origin,
+) -> Option<Box<Edge<TlsStream<TcpStream>>>> {
+    let fd = tcp.as_raw_fd();
+    match tls.handshake(tcp).await {
+        Ok((stream, client)) => {
+            let info = ConnInfo::new(origin, Some(client));
+            Edge::new(stream, fd, Arc::new(info)).ok().map(Box::new)
+        }
+        Err(Failed { cause, detail }) => {
+            open.slot().counters.handshake_failed(cause);
+            server.observer.handshake_failed(&origin.name, origin.peer, cause, &detail);
+            None
+        }
+    }
 }
 
 async fn serve<A, S>(server: &Server<A>, open: &OpenConnection, mut edge: Box<Edge<S>>)

@@ -34,7 +34,7 @@ pub(super) struct Shared {
     /// Connections of all listeners, those that are leaving included.
     connections: AtomicUsize,
     /// Accept tasks that each listener is to have; 0 until the service runs.
-    workers: AtomicUsize,
+    accept_tasks: AtomicUsize,
     /// Bumped when somebody who waits for a state should look again.
     changed: watch::Sender<()>,
     /// To the service, which starts what it gets.
@@ -63,7 +63,7 @@ impl Listeners {
             slots: RwLock::default(),
             gate: watch::Sender::new(Gate::Paused),
             connections: AtomicUsize::new(0),
-            workers: AtomicUsize::new(0),
+            accept_tasks: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
             start,
             to_start: Mutex::new(Some(to_start)),
@@ -210,8 +210,8 @@ impl Shared {
         self.to_start.lock().take()
     }
 
-    pub(super) fn set_workers(&self, count: usize) {
-        self.workers.store(count, Ordering::Release);
+    pub(super) fn set_accept_tasks(&self, count: usize) {
+        self.accept_tasks.store(count, Ordering::Release);
     }
 
     /// Makes those who wait for a state look at it.
@@ -224,8 +224,8 @@ impl Shared {
     }
 
     fn is_accepting(&self) -> bool {
-        let workers = self.workers.load(Ordering::Acquire);
-        workers > 0 && self.slots.read().iter().all(|slot| slot.accepting() >= workers)
+        let tasks = self.accept_tasks.load(Ordering::Acquire);
+        tasks > 0 && self.slots.read().iter().all(|slot| slot.accepting() >= tasks)
     }
 
     async fn wait_until(&self, state: impl Fn(&Self) -> bool) {

@@ -21,6 +21,8 @@ mod observer;
 mod service;
 mod slot;
 mod socket;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 mod transport;
 mod write_buffer;

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use std::sync::Arc;
-use tokio::runtime::Handle;
 
 /// The service that accepts and serves what [`Listeners`] has, for Pingora's `Server`.
 ///
@@ -43,20 +42,26 @@ impl<A> Service<A> {
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> pingora_core::services::Service for Service<A> {
-    /// Runs until `shutdown` is true and the last connection has ended.
-    async fn start_service(&mut self, _fds: Option<ListenFds>, mut shutdown: ShutdownWatch, _per_fd: usize) {
+    /// Runs until `shutdown` is true and the last connection has ended. `accept_tasks`, for each
+    /// listener, is Pingora's `listener_tasks_per_fd`.
+    async fn start_service(
+        &mut self,
+        _fds: Option<ListenFds>,
+        mut shutdown: ShutdownWatch,
+        accept_tasks: usize,
+    ) {
         let shared = self.listeners.shared().clone();
         let Some(mut queue) = shared.take_queue() else {
             log::error!("the listeners are served already: service={}", self.name);
             return;
         };
-        let workers = Handle::current().metrics().num_workers();
-        shared.set_workers(workers);
+        let accept_tasks = accept_tasks.max(1);
+        shared.set_accept_tasks(accept_tasks);
         shared.wake();
         let server = Arc::new(Server { app: self.app.clone(), shared, observer: self.observer.clone() });
         loop {
             tokio::select! {
-                Some(slot) = queue.recv() => start(&server, &slot, workers),
+                Some(slot) = queue.recv() => start(&server, &slot, accept_tasks),
                 _ = shutdown.wait_for(|stopping| *stopping) => break,
             }
         }
@@ -74,12 +79,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> pingora_core::services::Service f
     }
 }
 
-/// Begins to accept on a listener: one task for each worker, all on one queue.
-fn start<A>(server: &Arc<Server<A>>, slot: &Arc<Slot>, workers: usize)
+/// Begins to accept on a listener, by so many tasks on one queue.
+fn start<A>(server: &Arc<Server<A>>, slot: &Arc<Slot>, tasks: usize)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    for _ in 0..workers {
+    for _ in 0..tasks {
         match slot.duplicate() {
             Ok(Some(socket)) => {
                 tokio::spawn(accept::run(server.clone(), slot.clone(), socket));

@@ -1,5 +1,9 @@
+use super::certificate::{address, alternative_names};
+use aws_lc_rs::digest::{SHA256, digest};
 use pingora_core::protocols::tls::SslDigest;
 use rustls::pki_types::CertificateDer;
+use std::fmt::Write;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// What TLS settled with a client.
 #[derive(Debug)]
@@ -21,7 +25,7 @@ pub struct ClientTls {
 pub struct ClientCertificate {
     /// The subject's distinguished name, such as `CN=billing, O=Example`.
     pub subject: String,
-    /// The subject's serial number, in hexadecimal.
+    /// The certificate's serial number, in hexadecimal.
     pub serial: String,
     /// Alternative names: DNS names, addresses, URIs (as SPIFFE has) and mail addresses.
     pub names: Vec<String>,
@@ -38,4 +42,34 @@ impl ClientTls {
         let serial = self.certificate.as_ref().map(|certificate| certificate.serial.clone());
         SslDigest::new(self.cipher, self.version, None, serial, Vec::new())
     }
+}
+
+impl ClientCertificate {
+    /// The facts of a verified chain, which begins with the client's own certificate.
+    pub(super) fn parse(chain: Vec<CertificateDer<'static>>) -> Option<Self> {
+        let der = chain.first()?;
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let names = alternative_names(&certificate, |name| match name {
+            GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => {
+                Some((*text).to_owned())
+            }
+            GeneralName::IPAddress(octets) => address(octets),
+            _ => None,
+        });
+        Some(Self {
+            subject: certificate.subject().to_string(),
+            serial: hex(certificate.raw_serial()),
+            names,
+            fingerprint: hex(digest(&SHA256, der).as_ref()),
+            chain,
+        })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
