@@ -1,0 +1,209 @@
+use super::conn_info::{ConnInfo, HeaderState, Origin};
+use super::counters::Unseen;
+use super::edge::{Edge, Protocol};
+use super::http2::Http2App;
+use super::listeners::{OpenConnection, Shared};
+use super::observer::Observer;
+use super::tls::{Failed, TlsSetup};
+use super::transport::Transport;
+use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::protocols::Shutdown;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// How long a connection without a request yet may still send one when we are going away: it was
+/// accepted a moment ago, and its client has not been told.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What the connections of all listeners share.
+pub(super) struct Server<A> {
+    pub(super) app: Arc<A>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) observer: Arc<dyn Observer>,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn run<A>(server: Arc<Server<A>>, open: OpenConnection, tcp: TcpStream, peer: SocketAddr)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let fd = tcp.as_raw_fd();
+    let Ok(local) = tcp.local_addr() else { return };
+    // Pingora writes whole messages; waiting for more would only delay them.
+    let _ = tcp.set_nodelay(true);
+    let settings = open.slot().settings();
+    // Later: the PROXY protocol is read here, before TLS, and replaces `peer`.
+    let origin = open.slot().origin(settings.config.clone(), local, peer);
+    let Some(tls) = settings.tls.clone() else {
+        let Ok(edge) = Edge::new(tcp, fd, Arc::new(ConnInfo::new(origin, None))) else { return };
+        return serve(&server, &open, Box::new(edge)).await;
+    };
+    drop(settings);
+    // On its own: a handshake's state is large, and would stay in this task for the connection's life.
+    let edge = Box::pin(establish(&server, &open, tls, tcp, origin)).await;
+    if let Some(edge) = edge {
+        serve(&server, &open, edge).await;
+    }
+}
+
+/// Does the TLS handshake. None if it came to nothing.
+async fn establish<A>(
+    server: &Server<A>,
+    open: &OpenConnection,
+    tls: Arc<TlsSetup>,
+    tcp: TcpStream,
+    origin: Origin,
+) -> Option<Box<Edge<TlsStream<TcpStream>>>> {
+    let fd = tcp.as_raw_fd();
+    match tls.handshake(tcp).await {
+        Ok((stream, client)) => {
+            let info = ConnInfo::new(origin, Some(client));
+            Edge::new(stream, fd, Arc::new(info)).ok().map(Box::new)
+        }
+        Err(Failed { cause, detail }) => {
+            open.slot().counters.handshake_failed(cause);
+            server.observer.handshake_failed(&origin.name, origin.peer, cause, &detail);
+            None
+        }
+    }
+}
+
+async fn serve<A, S>(server: &Server<A>, open: &OpenConnection, mut edge: Box<Edge<S>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+    S: Transport,
+{
+    let mut leave = open.slot().leave_watch();
+    let mut protocol = edge.protocol();
+    let may_be_http2 = edge.info().config().h2c && edge.info().tls().is_none();
+    if may_be_http2 {
+        if !wait_for_data(&mut edge, &mut leave, true).await {
+            return part(server, open, edge).await;
+        }
+        match edge.sniff().await {
+            Ok(found) => protocol = found,
+            Err(_) => return note_unseen(server, open, edge.info(), Before::connection()),
+        }
+    }
+    match protocol {
+        Protocol::Http1 => http1(server, open, edge, leave).await,
+        Protocol::Http2 => {
+            // Deadlines are HTTP/2's own from here on.
+            edge.info().header_complete();
+            let app = Arc::new(Http2App::new(server.app.clone(), edge.info().limits()));
+            // Once over, the connection cannot be used again.
+            let _ = app.process_new(edge, &open.slot().leave_watch()).await;
+        }
+    }
+}
+
+async fn http1<A, S>(
+    server: &Server<A>,
+    open: &OpenConnection,
+    mut edge: Box<Edge<S>>,
+    mut leave: ShutdownWatch,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+    S: Transport,
+{
+    let info = edge.info().clone();
+    let mut reuses_left = info.limits().requests.saturating_sub(1);
+    let mut carried = None;
+    let mut fresh = true;
+    loop {
+        if !wait_for_data(&mut edge, &mut leave, fresh).await {
+            return part(server, open, edge).await;
+        }
+        let before = Before::request(&info);
+        let mut session = ServerSession::new_http1(edge);
+        prepare(&mut session, carried, &info, *leave.borrow());
+        session.set_keepalive_reuses_remaining(Some(reuses_left));
+        let Some(reused) = server.app.process_new_http(session, &leave).await else {
+            return note_unseen(server, open, &info, before);
+        };
+        let (stream, settings) = reused.consume();
+        let Ok(same) = stream.into_any().downcast::<Edge<S>>() else { return };
+        edge = same;
+        edge.between_requests();
+        carried = settings;
+        fresh = false;
+        reuses_left = reuses_left.saturating_sub(1);
+    }
+}
+
+/// Gives a session what the one before it left, and the time that it may wait for more of a header.
+fn prepare(
+    session: &mut ServerSession,
+    carried: Option<pingora_core::apps::HttpPersistentSettings>,
+    info: &ConnInfo,
+    leaving: bool,
+) {
+    let reused = carried.is_some();
+    if let Some(carried) = carried {
+        carried.apply_to_session(session);
+    }
+    // Without keep-alive Pingora would wait by another clock; it forgets this one at each request.
+    let may_keep_alive = !reused || session.get_keepalive().is_some();
+    let idle = info.limits().idle.get().as_millis().div_ceil(1000).max(1);
+    session.set_keepalive((may_keep_alive && !leaving).then(|| u64::try_from(idle).unwrap_or(u64::MAX)));
+}
+
+/// True when the client has sent something, or has closed; false when it is idle for too long, or
+/// when we are going away. Nothing but the connection itself is kept in memory meanwhile.
+async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWatch, fresh: bool) -> bool {
+    let idle = edge.info().limits().idle.get();
+    let gone = async {
+        let _ = leave.wait_for(|leaving| *leaving).await;
+        if fresh {
+            pingora_timeout::sleep(LAST_WORD).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = poll_fn(|cx| edge.poll_data(cx)) => true,
+        () = gone => false,
+        () = pingora_timeout::sleep(idle) => false,
+    }
+}
+
+/// Ends an idle connection.
+async fn part<A, S: Transport>(server: &Server<A>, open: &OpenConnection, mut edge: Box<Edge<S>>) {
+    note_unseen(server, open, edge.info(), Before::request(edge.info()));
+    edge.shutdown().await;
+}
+
+/// The counts of a connection when a request began.
+struct Before {
+    received: u64,
+    sent: u64,
+}
+
+impl Before {
+    fn connection() -> Self {
+        Self { received: 0, sent: 0 }
+    }
+
+    fn request(info: &ConnInfo) -> Self {
+        Self { received: info.received(), sent: info.sent() }
+    }
+}
+
+/// Counts and tells that a request came to nothing, if it did not reach the app.
+fn note_unseen<A>(server: &Server<A>, open: &OpenConnection, info: &ConnInfo, before: Before) {
+    let cause = match info.header_state() {
+        HeaderState::Complete => return,
+        HeaderState::TimedOut => Unseen::TimedOut,
+        _ if info.sent() > before.sent => Unseen::Malformed,
+        _ if info.received() > before.received => Unseen::Aborted,
+        _ => Unseen::Idle,
+    };
+    open.slot().counters.went_unseen(cause);
+    server.observer.unseen(info, cause);
+}

@@ -1,0 +1,260 @@
+use super::counters::Counters;
+use super::slot::{ListenerSpec, Settings, Slot};
+use super::tls::TlsSetup;
+use crate::config::model::listener::Listener;
+use crate::values::{ListenerId, Name, Problem};
+use parking_lot::{Mutex, RwLock};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{mpsc, watch};
+
+/// Whether connections are accepted. While they are not, they wait in the kernel's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    Paused,
+    /// For good: the sockets are closed.
+    Closed,
+}
+
+/// The handle on all listeners. Its clones are the same handle.
+///
+/// Listeners can be added, updated and removed before and while the [`Service`](super::Service)
+/// runs. The gate is paused at first: [`Listeners::open`] opens it.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    slots: RwLock<Vec<Arc<Slot>>>,
+    pub(super) gate: watch::Sender<Gate>,
+    /// Connections of all listeners, those that are leaving included.
+    connections: AtomicUsize,
+    /// Accept tasks that each listener is to have; 0 until the service runs.
+    accept_tasks: AtomicUsize,
+    /// Bumped when somebody who waits for a state should look again.
+    changed: watch::Sender<()>,
+    /// To the service, which starts what it gets.
+    start: mpsc::UnboundedSender<Arc<Slot>>,
+    to_start: Mutex<Option<mpsc::UnboundedReceiver<Arc<Slot>>>>,
+}
+
+/// A connection, from accept to the end of its last task.
+#[derive(Debug)]
+pub(super) struct OpenConnection {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Listeners {
+    /// No listener yet, and the gate paused.
+    pub fn new() -> Self {
+        let (start, to_start) = mpsc::unbounded_channel();
+        let shared = Shared {
+            slots: RwLock::default(),
+            gate: watch::Sender::new(Gate::Paused),
+            connections: AtomicUsize::new(0),
+            accept_tasks: AtomicUsize::new(0),
+            changed: watch::Sender::new(()),
+            start,
+            to_start: Mutex::new(Some(to_start)),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Adds a listener and, if the gate is open, begins to accept on it.
+    ///
+    /// # Errors
+    /// The number is in use, the listeners are closed, or the socket is none.
+    pub fn add(&self, spec: ListenerSpec) -> Result<(), Problem> {
+        let name = spec.name.clone();
+        if self.gate() == Gate::Closed {
+            return Err(Problem::new(format!("listener `{name}` cannot be added: we are shutting down")));
+        }
+        let slot = Slot::new(spec)
+            .map_err(|error| Problem::new(format!("listener `{name}` has no usable socket: {error}")))?;
+        let slot = Arc::new(slot);
+        let mut slots = self.shared.slots.write();
+        if let Some(twin) = slots.iter().find(|other| other.id == slot.id) {
+            return Err(Problem::new(format!(
+                "listener `{name}` has the number of listener `{}`",
+                twin.name
+            )));
+        }
+        slots.push(slot.clone());
+        drop(slots);
+        // Without a receiver the service has ended, and nothing is accepted any more.
+        let _ = self.shared.start.send(slot);
+        Ok(())
+    }
+
+    /// Swaps what new connections of a listener are served by. False if there is no such listener.
+    pub fn update(&self, id: ListenerId, config: Arc<Listener>, tls: Option<Arc<TlsSetup>>) -> bool {
+        let slot = self.shared.find(id);
+        if let Some(slot) = &slot {
+            slot.update(Settings { config, tls });
+        }
+        slot.is_some()
+    }
+
+    /// Removes a listener: its socket is closed, its idle connections end, the others end with
+    /// their request (`Connection: close`, GOAWAY). False if there is no such listener.
+    pub fn remove(&self, id: ListenerId) -> bool {
+        let mut slots = self.shared.slots.write();
+        let Some(at) = slots.iter().position(|slot| slot.id == id) else { return false };
+        let slot = slots.remove(at);
+        drop(slots);
+        slot.close_socket();
+        slot.leave();
+        self.shared.wake();
+        true
+    }
+
+    /// Begins to accept, or goes on after [`Listeners::pause`]. No effect after [`Listeners::close`].
+    pub fn open(&self) {
+        self.set_gate(Gate::Open);
+    }
+
+    /// Stops accepting for now: connections wait in the kernel's queue.
+    pub fn pause(&self) {
+        self.set_gate(Gate::Paused);
+    }
+
+    /// Stops accepting for good, and closes the sockets. Open connections go on.
+    pub fn close(&self) {
+        self.set_gate(Gate::Closed);
+        for slot in self.shared.slots.read().iter() {
+            slot.close_socket();
+        }
+    }
+
+    /// Closes, and tells all connections to end: idle ones at once, the others with their request.
+    pub fn shutdown(&self) {
+        self.close();
+        for slot in self.shared.slots.read().iter() {
+            slot.leave();
+        }
+    }
+
+    /// Waits until every accept task of every listener has asked for a connection.
+    pub async fn ready(&self) {
+        self.shared.wait_until(Shared::is_accepting).await;
+    }
+
+    /// Waits until no connection is open.
+    pub async fn drained(&self) {
+        self.shared.wait_until(|shared| shared.connections.load(Ordering::Acquire) == 0).await;
+    }
+
+    /// Connections open now, of removed listeners too.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Acquire)
+    }
+
+    /// The counters of each listener, by name.
+    pub fn counters(&self) -> Vec<(Name, Arc<Counters>)> {
+        self.shared.slots.read().iter().map(|slot| (slot.name.clone(), slot.counters.clone())).collect()
+    }
+
+    /// The bound address of a listener.
+    pub fn address(&self, id: ListenerId) -> Option<SocketAddr> {
+        self.shared.find(id).map(|slot| slot.address)
+    }
+
+    /// Duplicates of the listening sockets, with name and bound address, to be handed to another
+    /// process: both share one queue, so no connection is lost when one of them closes.
+    ///
+    /// # Errors
+    /// There are no file descriptors left.
+    pub fn sockets(&self) -> std::io::Result<Vec<(Name, SocketAddr, TcpListener)>> {
+        let mut sockets = Vec::new();
+        for slot in self.shared.slots.read().iter() {
+            if let Some(socket) = slot.duplicate()? {
+                sockets.push((slot.name.clone(), slot.address, socket));
+            }
+        }
+        Ok(sockets)
+    }
+
+    fn gate(&self) -> Gate {
+        *self.shared.gate.borrow()
+    }
+
+    fn set_gate(&self, gate: Gate) {
+        self.shared.gate.send_if_modified(|current| {
+            let change = *current != gate && *current != Gate::Closed;
+            if change {
+                *current = gate;
+            }
+            change
+        });
+    }
+}
+
+impl Shared {
+    /// The queue of listeners to start; `None` the second time.
+    pub(super) fn take_queue(&self) -> Option<mpsc::UnboundedReceiver<Arc<Slot>>> {
+        self.to_start.lock().take()
+    }
+
+    pub(super) fn set_accept_tasks(&self, count: usize) {
+        self.accept_tasks.store(count, Ordering::Release);
+    }
+
+    /// Makes those who wait for a state look at it.
+    pub(super) fn wake(&self) {
+        self.changed.send_replace(());
+    }
+
+    fn find(&self, id: ListenerId) -> Option<Arc<Slot>> {
+        self.slots.read().iter().find(|slot| slot.id == id).cloned()
+    }
+
+    fn is_accepting(&self) -> bool {
+        let tasks = self.accept_tasks.load(Ordering::Acquire);
+        tasks > 0 && self.slots.read().iter().all(|slot| slot.accepting() >= tasks)
+    }
+
+    async fn wait_until(&self, state: impl Fn(&Self) -> bool) {
+        let mut changes = self.changed.subscribe();
+        while !state(self) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl OpenConnection {
+    pub(super) fn new(shared: Arc<Shared>, slot: Arc<Slot>) -> Self {
+        shared.connections.fetch_add(1, Ordering::AcqRel);
+        slot.counters.opened();
+        Self { shared, slot }
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.slot.counters.closed();
+        if self.shared.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.wake();
+        }
+    }
+}

@@ -1,0 +1,110 @@
+use super::conn_info::Origin;
+use super::counters::Counters;
+use super::tls::TlsSetup;
+use crate::config::model::listener::Listener;
+use crate::values::{ListenerId, Name};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pingora_core::server::ShutdownWatch;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
+
+/// A listener at run time.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: ListenerId,
+    pub(super) name: Name,
+    pub(super) address: SocketAddr,
+    pub(super) counters: Arc<Counters>,
+    settings: ArcSwap<Settings>,
+    /// Ours until the listener goes; accept tasks work on duplicates, which share its queue.
+    socket: Mutex<Option<TcpListener>>,
+    /// How many accept tasks have asked for a connection at least once.
+    accepting: AtomicUsize,
+    leaving: watch::Sender<bool>,
+    /// Never marked as seen, so that whoever clones it late is told all the same.
+    leave: ShutdownWatch,
+}
+
+/// What a new connection is served by. Existing connections keep what they have.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) config: Arc<Listener>,
+    pub(super) tls: Option<Arc<TlsSetup>>,
+}
+
+/// A listener to be added: what it is called, what it is to do, and the socket it does it on.
+#[derive(Debug)]
+pub struct ListenerSpec {
+    /// Its number for the life of the process.
+    pub id: ListenerId,
+    /// Its name in the configuration.
+    pub name: Name,
+    /// Its configuration.
+    pub config: Arc<Listener>,
+    /// Bound by [`bind`](super::bind), or inherited.
+    pub socket: TcpListener,
+    /// Its TLS, compiled from `config.tls`. Without it the listener speaks in the clear.
+    pub tls: Option<Arc<TlsSetup>>,
+}
+
+impl Slot {
+    pub(super) fn new(spec: ListenerSpec) -> std::io::Result<Self> {
+        let ListenerSpec { id, name, config, socket, tls } = spec;
+        socket.set_nonblocking(true)?;
+        let (leaving, leave) = watch::channel(false);
+        Ok(Self {
+            id,
+            name,
+            address: socket.local_addr()?,
+            counters: Arc::default(),
+            settings: ArcSwap::from_pointee(Settings { config, tls }),
+            socket: Mutex::new(Some(socket)),
+            accepting: AtomicUsize::new(0),
+            leaving,
+            leave,
+        })
+    }
+
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    pub(super) fn update(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// A duplicate of the listening socket; `None` if the listener has gone.
+    pub(super) fn duplicate(&self) -> std::io::Result<Option<TcpListener>> {
+        self.socket.lock().as_ref().map(TcpListener::try_clone).transpose()
+    }
+
+    /// Closes our socket. The queue goes when the last duplicate does.
+    pub(super) fn close_socket(&self) {
+        self.socket.lock().take();
+    }
+
+    /// Tells the accept tasks to end and the connections to close when they are idle.
+    pub(super) fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Turns true when the listener goes. A fresh clone sees a change that happened before.
+    pub(super) fn leave_watch(&self) -> ShutdownWatch {
+        self.leave.clone()
+    }
+
+    pub(super) fn report_accepting(&self) {
+        self.accepting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn accepting(&self) -> usize {
+        self.accepting.load(Ordering::Acquire)
+    }
+
+    pub(super) fn origin(&self, config: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Origin {
+        Origin { listener: self.id, name: self.name.clone(), config, local, peer }
+    }
+}

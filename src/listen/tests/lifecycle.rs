@@ -1,0 +1,138 @@
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_waits_in_the_queue_while_the_gate_is_paused() {
+    let bench = Bench::start_paused();
+    let address = bench.add(0, listener(""), None);
+    let mut client = Client::connect(address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(bench.listeners.connections(), 0);
+    bench.listeners.open();
+    assert_eq!(client.receive().await.status, 200);
+    patiently(bench.listeners.ready()).await;
+
+    bench.listeners.pause();
+    assert_eq!(client.get("/").await.status, 200, "open connections go on");
+    let mut waiting = Client::connect(address).await;
+    waiting.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    bench.listeners.open();
+    assert_eq!(waiting.receive().await.status, 200);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ready_waits_for_every_listener() {
+    let bench = Bench::start_paused();
+    bench.add(0, listener(""), None);
+    bench.add(1, listener(""), None);
+    let listeners = bench.listeners.clone();
+    let ready = listeners.ready();
+    tokio::pin!(ready);
+    assert!(futures_util::poll!(&mut ready).is_pending(), "nobody accepts behind a shut gate");
+    bench.listeners.open();
+    patiently(ready).await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_come_and_go_at_run_time() {
+    let bench = Bench::start();
+    let first = bench.add(0, listener(""), None);
+    assert_eq!(Client::connect(first).await.get("/").await.status, 200);
+    let second = bench.add(1, listener(""), None);
+    let mut idle = Client::connect(second).await;
+    assert_eq!(idle.get("/").await.status, 200);
+    assert!(bench.listeners.remove(ListenerId(1)));
+    idle.closed().await;
+    assert!(!bench.listeners.remove(ListenerId(1)));
+    patiently(async { while TcpStream::connect(second).await.is_ok() {} }).await;
+    assert_eq!(Client::connect(first).await.get("/").await.status, 200);
+    let third = bench.add(1, listener(""), None);
+    assert_eq!(Client::connect(third).await.get("/").await.status, 200, "a number can be used again");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_listener_lets_its_request_finish() {
+    let bench = Bench::start();
+    let address = bench.add(0, listener(""), None);
+    let mut client = Client::connect(address).await;
+    client.send("GET /hold HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    bench.app.entered().await;
+    bench.listeners.remove(ListenerId(0));
+    assert_eq!(bench.listeners.connections(), 1);
+    bench.app.release();
+    let answer = client.receive().await;
+    assert_eq!(answer.body, "held");
+    assert!(answer.closes(), "and says that it is the last: {}", answer.head);
+    client.closed().await;
+    patiently(bench.listeners.drained()).await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_accepted_a_moment_ago_may_still_ask() {
+    let bench = Bench::start();
+    let address = bench.add(0, listener(""), None);
+    patiently(bench.listeners.ready()).await;
+    let mut client = Client::connect(address).await;
+    bench.listeners.shutdown();
+    let answer = client.get("/").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.closes());
+    client.closed().await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_change_for_new_connections_only() {
+    let bench = Bench::start();
+    let address = bench.add(0, listener(""), None);
+    let mut before = Client::connect(address).await;
+    assert!(!before.get("/").await.closes());
+    let stricter = Arc::new(listener("limits: { requests: 1 }"));
+    assert!(bench.listeners.update(ListenerId(0), stricter, None));
+    assert!(Client::connect(address).await.get("/").await.closes());
+    assert!(!before.get("/").await.closes(), "an open connection keeps what it has");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_listeners_cannot_share_a_number() {
+    let bench = Bench::start();
+    bench.add(3, listener(""), None);
+    let config = listener("");
+    let socket = bind(config.address).unwrap();
+    let name = "other".parse().unwrap();
+    let spec = ListenerSpec { id: ListenerId(3), name, config: Arc::new(config), socket, tls: None };
+    let problem = bench.listeners.add(spec).unwrap_err();
+    assert_eq!(problem.what, "listener `other` has the number of listener `listener-3`");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_handed_over_share_the_queue() {
+    let bench = Bench::start();
+    let address = bench.add(0, listener(""), None);
+    let mut sockets = bench.listeners.sockets().unwrap();
+    let (name, bound, socket) = sockets.pop().unwrap();
+    assert_eq!((name.as_str(), bound), ("listener-0", address));
+    bench.stop().await;
+
+    let successor = Bench::start();
+    let config = Arc::new(listener(""));
+    successor.listeners.add(ListenerSpec { id: ListenerId(0), name, config, socket, tls: None }).unwrap();
+    assert_eq!(Client::connect(address).await.get("/").await.status, 200);
+    successor.stop().await;
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_explained() {
+    let taken = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = taken.local_addr().unwrap();
+    let problem = bind(address).unwrap_err();
+    assert_eq!(problem.what, format!("address {address} is in use"));
+    let problem = bind("192.0.2.1:0".parse().unwrap()).unwrap_err();
+    assert_eq!(problem.what, "address 192.0.2.1:0 is not this machine's");
+    assert!(problem.remedy.unwrap().contains("0.0.0.0"));
+}

@@ -1,0 +1,15 @@
+//! TLS of a listener, by rustls: which certificate a client gets follows from the name it asks for.
+
+mod certificate;
+mod client;
+mod clients;
+mod file;
+mod handshake;
+mod names;
+mod setup;
+mod suites;
+
+pub(super) use handshake::Failed;
+
+pub use client::{ClientCertificate, ClientTls};
+pub use setup::TlsSetup;
