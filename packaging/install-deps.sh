@@ -94,6 +94,14 @@ try_nextest() {
         printf 'tollgate: cargo-nextest could not be installed; cargo test will do\n' >&2
 }
 
+# The benches that count instructions want the runner of exactly their library's version.
+need_gungraun_runner() {
+    local version
+    version=$(grep -A1 '^name = "gungraun-runner"' Cargo.lock | sed -n 's/^version = "\(.*\)"/\1/p')
+    has gungraun-runner && [[ $(gungraun-runner --version 2>/dev/null) = *"$version"* ]] ||
+        cargo install gungraun-runner --version "$version" --locked
+}
+
 cd "$(dirname "$0")/.."
 case "${1:-}" in
 build) needs=("${build_needs[@]}") ;;
@@ -105,7 +113,10 @@ esac
 need_rust
 mapfile -t packages < <(missing_packages "${needs[@]}" | sort -u)
 [[ ${#packages[@]} -eq 0 ]] || install_packages "${packages[@]}"
-if [[ $1 = test ]]; then
+case $1 in
+test)
     need_rust_tools
     try_nextest
-fi
+    ;;
+bench) need_gungraun_runner ;;
+esac
