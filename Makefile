@@ -1,0 +1,58 @@
+# One place for every command: the README, the Dockerfile and .ci/run call these targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# release, or perf (thin link-time optimisation: quicker to build, a little slower to run).
+PROFILE ?= release
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+OUT := $(TARGET)/$(PROFILE)
+
+.PHONY: help run build deps-build deps-test deps-bench test lint bench docs schema docker-steps
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
+
+run: build ## Installs what is missing, builds, and serves conf/gateway.yaml with two demo origins
+	exec $(OUT)/tollgate demo
+
+build: deps-build ## The binary, optimised
+	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate
+
+deps-build: ## What a build needs (Debian 12 or newer)
+	@packaging/install-deps.sh build
+
+deps-test: ## What the tests need
+	@packaging/install-deps.sh test
+
+deps-bench: ## What benches and load tests need
+	@packaging/install-deps.sh bench
+
+test: deps-test lint ## Format, lints, every test
+	$(CARGO) test --locked --doc
+	@if $(CARGO) nextest --version >/dev/null 2>&1; \
+	then exec $(CARGO) nextest run --locked; \
+	else exec $(CARGO) test --locked --lib --bins --tests; fi
+
+lint: deps-build ## Format and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check licenses bans sources; fi
+
+bench: deps-bench ## Micro benches, then the load tests against a bare Pingora proxy
+	$(CARGO) bench --locked
+	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --examples
+	loadtest/plain.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
+	loadtest/idle.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
+
+docs: ## The library's pages
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+schema: ## conf/schema.json, from the types
+	$(CARGO) run --locked --quiet -- schema > $(TARGET)/schema.json
+	mv $(TARGET)/schema.json conf/schema.json
+
+docker-steps: ## The Dockerfile's build steps in a clean folder, where no Docker engine is at hand
+	@packaging/docker-steps.sh

@@ -1,0 +1,4 @@
+//! One binary for all integration tests, so that they are linked once.
+
+#[cfg(test)]
+mod architecture;
