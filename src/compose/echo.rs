@@ -31,7 +31,7 @@ pub(super) fn reply(request: &RequestHeader, cx: &PolicyContext) -> Reply {
         "path": cx.path(request),
         "query": request.uri.query(),
         "client": cx.client.to_string(),
-        "request_id": cx.request_id,
+        "request_id": cx.request_id(),
         "headers": fields,
     });
     let mut head = super::head(200);

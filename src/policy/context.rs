@@ -1,6 +1,7 @@
 //! What a policy may see and change of a request: never a session, never another policy's state.
 
 use crate::message::{authority, params::Params};
+use crate::telemetry::request_id::RequestId;
 use http::{HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ pub struct PolicyContext {
     /// True where the client speaks TLS, or a trusted proxy says so.
     pub secure: bool,
     /// The id of this request, for logs here and upstream.
-    pub request_id: String,
+    pub request_id: Option<RequestId>,
     /// The normalised path, where it differs from what the client sent.
     pub normalised: Option<Box<str>>,
     /// What the route's path bound.
@@ -31,9 +32,9 @@ impl PolicyContext {
         Self {
             client: IpAddr::from([0, 0, 0, 0]),
             secure: false,
-            request_id: String::new(),
+            request_id: None,
             normalised: None,
-            params: Params::default(),
+            params: Params::NONE,
             edits: Edits::default(),
             body_limit: u64::MAX,
         }
@@ -42,6 +43,11 @@ impl PolicyContext {
     /// The one path that is matched, authorised and forwarded.
     pub fn path<'a>(&'a self, head: &'a RequestHeader) -> &'a str {
         self.normalised.as_deref().unwrap_or_else(|| head.uri.path())
+    }
+
+    /// The request's id as text; empty before it has one.
+    pub fn request_id(&self) -> &str {
+        self.request_id.as_ref().map_or("", RequestId::as_str)
     }
 
     /// The scheme that the client used.

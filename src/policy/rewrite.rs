@@ -116,14 +116,14 @@ mod tests {
     fn rewrite(
         config: &RewriteConfig,
         target: &str,
-        rest: std::ops::Range<usize>,
+        rest: std::ops::Range<u32>,
     ) -> Result<PolicyContext, String> {
         let params = ["rest".to_owned()];
         let env = CompileEnv { scope: Scope { params: &params, ..Scope::default() } };
         let policy = Rewrite::compile(config, &env).map_err(|found| found[0].problem.to_string())?;
         let head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
         let mut cx = PolicyContext::new();
-        cx.params.set(0, rest.start, rest.end);
+        cx.params.push((rest.start, rest.end));
         match policy.on_request(&head, &mut cx) {
             Step::Continue => {}
             Step::Reject(rejection) => return Err(rejection.detail.into_owned()),

@@ -29,10 +29,10 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
+pub use crate::message::params::{MAX_PARAMETERS, Params};
 pub use compile::{Limits, RouteSpec, parameters};
 pub use explain::{Considered, Explanation, HostMatch, Outcome};
 pub use method::Allowed;
-pub use params::{MAX_PARAMETERS, Params};
 
 use crate::values::{ListenerId, RouteId};
 use ahash::RandomState;

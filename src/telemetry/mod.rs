@@ -4,7 +4,7 @@
 pub mod access_log;
 pub mod error_log;
 pub mod metrics;
-mod random;
+pub mod random;
 pub mod request_id;
 pub mod trace;
 mod worker;

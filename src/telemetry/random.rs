@@ -11,7 +11,7 @@ thread_local! {
 /// The next number of this thread's xoshiro256++ (Blackman and Vigna, "Scrambled linear
 /// pseudorandom number generators", 2021). Its 256 bits of state make equal sequences in two
 /// threads or processes as unlikely as equal seeds.
-pub(super) fn next_u64() -> u64 {
+pub fn next_u64() -> u64 {
     let [a, b, c, d] = STATE.get();
     let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
     let c = c ^ a;

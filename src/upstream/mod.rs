@@ -8,7 +8,6 @@ use crate::retained::{Retained, StableId};
 use crate::values::Name;
 use balance::RoundRobin;
 use http::HeaderValue;
-use pingora_core::upstreams::peer::HttpPeer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -52,7 +51,7 @@ pub struct Endpoint {
     pub weight: u16,
     /// What outlives the configuration.
     pub state: Arc<EndpointState>,
-    peer: HttpPeer,
+    peer: peer::Peer,
 }
 
 /// What is known of an endpoint across configurations.

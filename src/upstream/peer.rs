@@ -7,6 +7,9 @@ use pingora_core::upstreams::peer::{HttpPeer, PeerOptions, Scheme};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// An endpoint as Pingora connects to it.
+pub(super) type Peer = HttpPeer;
+
 /// A peer in the clear. `HttpPeer::new` resolves names and panics; this takes an address.
 pub(super) fn plain(address: SocketAddr, config: &model::Upstream) -> HttpPeer {
     let mut options = PeerOptions::new();

@@ -63,6 +63,16 @@ impl TlsSetup {
         }
     }
 
+    /// Whether a client that asked for one of these names would have been shown a certificate that
+    /// is for the other one as well. A client may then use its connection for both (RFC 9113
+    /// section 9.1.1); otherwise it is at the wrong door. Names are looked at in lower case.
+    pub fn is_for_both(&self, asked: &str, other: &str) -> bool {
+        let of =
+            |name: &str| self.names.candidates(Some(&name.to_ascii_lowercase())).cloned().unwrap_or_default();
+        let (shown, others) = (of(asked), of(other));
+        shown.iter().any(|one| others.iter().any(|other| Arc::ptr_eq(one, other)))
+    }
+
     /// Each certificate's first name, and when it expires, in seconds since 1970.
     pub fn expiries(&self) -> Vec<(String, i64)> {
         self.expiries.clone()

@@ -207,7 +207,7 @@ impl Var {
         match self {
             Self::Param(slot) => cx.params.get(*slot, cx.path(head)).into(),
             Self::ClientIp => cx.client.to_string().into(),
-            Self::RequestId => cx.request_id.as_str().into(),
+            Self::RequestId => cx.request_id().into(),
             Self::Host => authority::host(authority::authority(head)).into(),
             Self::Path => cx.path(head).into(),
             Self::Query => head.uri.query().unwrap_or("").into(),
@@ -244,6 +244,7 @@ pub fn cookie_value<'a>(head: &'a RequestHeader, name: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::request_id::RequestId;
 
     fn head(target: &str) -> RequestHeader {
         let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
@@ -260,8 +261,8 @@ mod tests {
     fn variables_are_replaced() {
         let head = head("/orders/7?x=%201");
         let mut cx = PolicyContext::new();
-        cx.params.set(0, 8, 9);
-        cx.request_id = "id".into();
+        cx.params.push((8, 9));
+        cx.request_id = RequestId::take_over(b"id");
         let params = ["id".to_owned()];
         for (text, expected) in [
             ("plain", "plain"),
@@ -296,7 +297,7 @@ mod tests {
         let params = ["rest".to_owned()];
         let template = Template::compile("/v2/{rest}", &scope(&params)).unwrap();
         assert_eq!(template.render_path(&head, &cx), "/v2");
-        cx.params.set(0, 1, 4);
+        cx.params.push((1, 4));
         assert_eq!(template.render_path(&head, &cx), "/v2/ord");
         let whole = Template::compile("/base{request.path}", &scope(&params)).unwrap();
         assert_eq!(whole.render_path(&head, &cx), "/base/orders");

@@ -1,0 +1,342 @@
+//! The one place where names become indices: a [`Config`] becomes a [`Snapshot`], or nothing does.
+
+use super::pages::Reader;
+use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
+use crate::compose::{Local, Redirect, Respond};
+use crate::config::Config;
+use crate::config::model::{host, route as model};
+use crate::listen::tls::TlsSetup;
+use crate::message::normalize;
+use crate::policy::CompileEnv;
+use crate::policy::chain::{Chain, Layers};
+use crate::policy::config::Policies;
+use crate::policy::shared::template::Scope;
+use crate::retained::{Retained, StableId};
+use crate::routing::{self, RouteSpec, Router};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
+use crate::values::{ConfigPath, Finding, ListenerId, Name, Problem, RouteId, Severity};
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// After so many different problems the rest is not worth reading.
+const ENOUGH: usize = 1000;
+
+/// What configurations are compiled with, for the life of the process.
+pub struct Compiler {
+    /// State that outlives a configuration.
+    pub retained: Arc<Retained>,
+    metrics: Arc<Metrics>,
+    /// Names of listeners, by number. A name keeps its number.
+    listeners: Mutex<Vec<Name>>,
+}
+
+/// A configuration that can be put in force.
+pub struct Compiled {
+    /// To be published.
+    pub snapshot: Arc<Snapshot>,
+    /// What is worth saying about it.
+    pub warnings: Vec<Finding>,
+}
+
+impl Compiler {
+    /// A compiler whose snapshots count on these metrics.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { retained: Arc::default(), metrics, listeners: Mutex::default() }
+    }
+
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it, the warnings among them, each with its path from the root.
+    pub fn compile(&self, config: &Arc<Config>) -> Result<Compiled, Vec<Finding>> {
+        let mut work = Work {
+            config,
+            compiler: self,
+            pages: Reader::default(),
+            found: Vec::new(),
+            layers: Vec::new(),
+            upstreams: config.upstreams.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect(),
+            shared: HashMap::new(),
+        };
+        let listeners = work.listeners();
+        let hosts = work.hosts();
+        let (routes, router) = work.routes(&listeners);
+        let Work { mut found, .. } = work;
+        let mut seen = HashSet::new();
+        found.retain(|finding| seen.insert((finding.path.clone(), finding.problem.what.clone())));
+        if found.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(found);
+        }
+        let names = || config.upstreams.keys().map(Name::as_str);
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|(name, upstream)| Upstream::compile(name, upstream, &self.retained))
+            .zip(self.metrics.upstreams(names()))
+            .collect();
+        let snapshot = Snapshot {
+            config: Arc::clone(config),
+            router,
+            routes,
+            upstreams,
+            listeners,
+            hosts,
+            unrouted: self.metrics.unrouted(),
+        };
+        Ok(Compiled { snapshot: Arc::new(snapshot), warnings: found })
+    }
+
+    fn listener_id(&self, name: &Name) -> Option<ListenerId> {
+        let mut names = self.listeners.lock();
+        let at = names.iter().position(|known| known == name).unwrap_or_else(|| {
+            names.push(name.clone());
+            names.len() - 1
+        });
+        u16::try_from(at).ok().map(ListenerId)
+    }
+}
+
+/// A listener's layer of policies, and who has the same.
+struct Layer<'a> {
+    path: ConfigPath,
+    policies: &'a Policies,
+    listeners: Vec<ListenerId>,
+}
+
+struct Work<'a> {
+    config: &'a Config,
+    compiler: &'a Compiler,
+    pages: Reader,
+    found: Vec<Finding>,
+    /// The layers of listeners that have one.
+    layers: Vec<Layer<'a>>,
+    upstreams: HashMap<&'a str, usize>,
+    /// Chains of routes without policies of their own, by the listener's layer.
+    shared: HashMap<Option<usize>, Arc<Chain>>,
+}
+
+impl<'a> Work<'a> {
+    fn listeners(&mut self) -> Box<[Option<Listener>]> {
+        let mut compiled = Vec::new();
+        for (name, config) in &self.config.listeners {
+            let path = ConfigPath::root().key("listeners").key(name);
+            let Some(id) = self.compiler.listener_id(name) else {
+                self.found
+                    .push(Finding::error(path, Problem::new("more than 65536 listeners since the start")));
+                continue;
+            };
+            let tls = config.tls.as_ref().and_then(|tls| self.tls(tls, &path.key("tls")));
+            let pages = self.pages.pages(&config.error_pages, || path.key("error_pages"), &mut self.found);
+            if config.policies != Policies::default() {
+                let twin = self.layers.iter_mut().find(|layer| *layer.policies == config.policies);
+                match twin {
+                    Some(twin) => twin.listeners.push(id),
+                    None => self.layers.push(Layer {
+                        path: path.key("policies"),
+                        policies: &config.policies,
+                        listeners: vec![id],
+                    }),
+                }
+            }
+            let layer = self.layers.iter().position(|layer| layer.listeners.contains(&id));
+            let chain = self.chain(layer, None, &Scope::default());
+            let metrics = self.compiler.metrics.listener(id, name.as_str());
+            let (config, name) = (Arc::clone(config), name.clone());
+            compiled.push(Listener { id, name, config, tls, chain, pages, metrics });
+        }
+        let count = compiled.iter().map(|listener| listener.id.index() + 1).max().unwrap_or(0);
+        let mut by_id: Vec<Option<Listener>> = (0..count).map(|_| None).collect();
+        for listener in compiled {
+            let at = listener.id.index();
+            by_id[at] = Some(listener);
+        }
+        by_id.into()
+    }
+
+    fn tls(
+        &mut self,
+        config: &crate::config::model::listener::Tls,
+        path: &ConfigPath,
+    ) -> Option<Arc<TlsSetup>> {
+        let (setup, findings) = match TlsSetup::compile(config) {
+            Ok((setup, warnings)) => (Some(Arc::new(setup)), warnings),
+            Err(findings) => (None, findings),
+        };
+        self.found.extend(findings.into_iter().map(|finding| finding.under(path)));
+        setup
+    }
+
+    fn hosts(&mut self) -> Hosts {
+        let mut hosts = Hosts::default();
+        for (name, config) in &self.config.hosts {
+            let path = || ConfigPath::root().key("hosts").key(name).key("error_pages");
+            let host = Host {
+                options: normalize::Options {
+                    slashes: match config.slashes {
+                        host::Slashes::Merge => normalize::Slashes::Merge,
+                        host::Slashes::Keep => normalize::Slashes::Keep,
+                    },
+                    escapes: match config.escapes {
+                        host::Escapes::Refuse => normalize::Escapes::Refuse,
+                        host::Escapes::Keep => normalize::Escapes::Keep,
+                    },
+                },
+                pages: self.pages.pages(&config.error_pages, path, &mut self.found),
+            };
+            let name = name.to_ascii_lowercase();
+            match name.strip_prefix('*') {
+                Some(rest) => hosts.wildcard.insert(rest.into(), host),
+                None => hosts.exact.insert(name.into(), host),
+            };
+        }
+        hosts
+    }
+
+    fn routes(&mut self, listeners: &[Option<Listener>]) -> (Box<[Route]>, Router) {
+        let ids: HashMap<&str, ListenerId> =
+            listeners.iter().flatten().map(|listener| (listener.name.as_str(), listener.id)).collect();
+        let bound = |on: &[Name]| -> Option<Vec<ListenerId>> {
+            let known = || on.iter().filter_map(|name| ids.get(name.as_str()).copied()).collect();
+            (!on.is_empty()).then(known)
+        };
+        let specs = self.config.routes.iter().enumerate().map(|(at, (name, route))| RouteSpec {
+            id: RouteId(at as u32),
+            name,
+            on: bound(&route.on),
+            route,
+        });
+        let (router, findings) = Router::compile(specs, routing::Limits::default());
+        self.found.extend(findings);
+
+        let names = self.config.routes.keys().map(Name::as_str);
+        let metrics = self.compiler.metrics.routes(names);
+        let mut routes = Vec::with_capacity(self.config.routes.len());
+        for ((name, config), metrics) in self.config.routes.iter().zip(metrics) {
+            if self.found.len() > ENOUGH {
+                break;
+            }
+            let params = routing::parameters(&config.matches);
+            let scope =
+                Scope { params: &params, route: Some(name.as_str()), of_this_route: Cell::new(false) };
+            let Some(target) = self.target(name, config, &scope) else { continue };
+            let path = || ConfigPath::root().key("routes").key(name).key("error_pages");
+            let pages = self.pages.pages(&config.error_pages, path, &mut self.found);
+            routes.push(Route {
+                name: name.clone(),
+                chains: self.chains(name, config, bound(&config.on).as_deref(), &scope),
+                target,
+                timeouts: config.timeouts.clone(),
+                attempts: config.retry.as_ref().map(|retry| retry.attempts),
+                pages,
+                metrics,
+                switch: self.compiler.retained.get_or(StableId::new("route", name), Switch::default),
+            });
+        }
+        (routes.into(), router)
+    }
+
+    fn chains(
+        &mut self,
+        name: &'a Name,
+        config: &'a model::Route,
+        on: Option<&[ListenerId]>,
+        scope: &Scope<'_>,
+    ) -> Chains {
+        let own = (config.policies != Policies::default()).then_some((name, config));
+        let mut by_listener = Vec::new();
+        for layer in 0..self.layers.len() {
+            let here: Vec<ListenerId> = {
+                let all = &self.layers[layer].listeners;
+                all.iter().copied().filter(|id| on.is_none_or(|on| on.contains(id))).collect()
+            };
+            if !here.is_empty() {
+                let chain = self.chain(Some(layer), own, scope);
+                by_listener.extend(here.into_iter().map(|id| (id, Arc::clone(&chain))));
+            }
+        }
+        Chains { plain: self.chain(None, own, scope), by_listener: by_listener.into() }
+    }
+
+    /// The chain of a listener's layer and, where it has one, of a route's own.
+    fn chain(
+        &mut self,
+        layer: Option<usize>,
+        own: Option<(&Name, &'a model::Route)>,
+        scope: &Scope<'_>,
+    ) -> Arc<Chain> {
+        if own.is_none()
+            && let Some(chain) = self.shared.get(&layer)
+        {
+            return Arc::clone(chain);
+        }
+        let root = ConfigPath::root();
+        let mut layers = vec![(root.key("policies").key("defaults"), &self.config.policies.defaults)];
+        layers.extend(layer.map(|at| (self.layers[at].path.clone(), self.layers[at].policies)));
+        layers
+            .extend(own.map(|(name, route)| (root.key("routes").key(name).key("policies"), &route.policies)));
+        let layers = Layers { enforced: &self.config.policies.enforced, layers: &layers };
+        scope.of_this_route.set(false);
+        let env = CompileEnv {
+            scope: Scope { params: scope.params, route: scope.route, of_this_route: Cell::new(false) },
+        };
+        match Chain::compile(&layers, &env) {
+            Ok(chain) => {
+                let chain = Arc::new(chain);
+                if own.is_none() && !env.scope.of_this_route.get() {
+                    self.shared.insert(layer, Arc::clone(&chain));
+                }
+                chain
+            }
+            Err(findings) => {
+                // A listener's own chain serves answers without a route: what a template asks of a
+                // route is not wrong there, it is only not there, and routes report what is wrong.
+                if scope.route.is_some() || self.config.routes.is_empty() {
+                    self.found.extend(findings);
+                }
+                Arc::default()
+            }
+        }
+    }
+
+    fn target(&mut self, name: &Name, config: &model::Route, scope: &Scope<'_>) -> Option<Target> {
+        let path = ConfigPath::root().key("routes").key(name).key("to");
+        let local = match &config.to {
+            model::Target::Upstream(upstream) => return self.upstream(upstream, &path).map(Target::Upstream),
+            model::Target::Split(split) => return self.split(split, &path.key("split")).map(Target::Split),
+            model::Target::Respond(respond) => {
+                Respond::compile(respond).map(Local::Respond).map_err(|found| (found, path.key("respond")))
+            }
+            model::Target::Redirect(redirect) => Redirect::compile(redirect, scope)
+                .map(Local::Redirect)
+                .map_err(|found| (found, path.key("redirect"))),
+            model::Target::Echo(_) => Ok(Local::Echo),
+        };
+        let failed = |(findings, path): (Vec<Finding>, ConfigPath)| {
+            self.found.extend(findings.into_iter().map(|finding| finding.under(&path)));
+        };
+        local.map_err(failed).ok().map(Target::Local)
+    }
+
+    fn split(&mut self, config: &model::Split, path: &ConfigPath) -> Option<Split> {
+        let mut end = 0_u32;
+        let mut shares = Vec::new();
+        for (name, weight) in &config.weights {
+            let upstream = self.upstream(name, &path.key("weights").key(name))?;
+            end += u32::from(*weight);
+            shares.push((upstream, end));
+        }
+        Some(Split { shares: shares.into(), sticky: config.sticky.clone() })
+    }
+
+    fn upstream(&mut self, name: &Name, path: &ConfigPath) -> Option<usize> {
+        let known = self.upstreams.get(name.as_str()).copied();
+        if known.is_none() {
+            let problem = Problem::unknown("upstream", name.as_str(), self.upstreams.keys().copied());
+            self.found.push(Finding::error(path.clone(), problem));
+        }
+        known
+    }
+}

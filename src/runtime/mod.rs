@@ -1,0 +1,10 @@
+//! Model to snapshot to swap: a configuration becomes immutable, and is put in force as a whole.
+
+pub mod compile;
+pub mod current;
+pub mod pages;
+pub mod snapshot;
+
+pub use compile::{Compiled, Compiler};
+pub use current::Current;
+pub use snapshot::{Listener, Route, Snapshot, Target};
