@@ -1,0 +1,109 @@
+//! What is known of a request. Each part is filled in one phase.
+
+use crate::listen::ConnInfo;
+use crate::policy::context::PolicyContext;
+use crate::rejection::Rejection;
+use crate::runtime::snapshot::Host;
+use crate::runtime::{Listener, Route, Snapshot};
+use crate::telemetry::metrics::InFlight;
+use crate::telemetry::trace::TraceContext;
+use crate::upstream::Choice;
+use crate::values::{ListenerId, RouteId};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A request, from its head to its line in the log. Dropped whatever happens to it, so what must
+/// be given back is held by guards in it.
+pub struct RequestContext {
+    /// The configuration that this request ends on.
+    pub snapshot: Arc<Snapshot>,
+    /// When its head was there.
+    pub started: Instant,
+    /// The same on the wall clock, for the log.
+    pub time: SystemTime,
+    /// `admit`: the connection that it came by.
+    pub conn: Option<Arc<ConnInfo>>,
+    /// `admit`: counts it as in flight.
+    pub in_flight: Option<InFlight>,
+    /// `admit`: its place in a trace.
+    pub trace: Option<TraceContext>,
+    /// `admit`: whether the peer's forwarding fields are believed.
+    pub believed: bool,
+    /// `check`: its route.
+    pub route: Option<RouteId>,
+    /// What the policies see.
+    pub policy: PolicyContext,
+    /// `connect`: the exchange with the upstream.
+    pub exchange: Exchange,
+    /// A refusal that waits for `fail` to be written, from a hook that cannot write.
+    pub refused: Option<Box<Rejection>>,
+    /// The code of what went wrong, for the log.
+    pub cause: Option<&'static str>,
+}
+
+/// The exchange with the upstream.
+#[derive(Default)]
+pub struct Exchange {
+    /// Which upstream.
+    pub upstream: Option<usize>,
+    /// The endpoint of the attempt that is under way.
+    pub choice: Option<Choice>,
+    /// Endpoints that could not be connected to.
+    pub tried: Vec<usize>,
+    /// Attempts begun.
+    pub attempts: u8,
+    /// The longest that the whole may take.
+    pub total: Duration,
+    /// When the first attempt began.
+    pub began: Option<Instant>,
+    /// How long connecting took, all attempts together.
+    pub connecting: Duration,
+    /// When the last attempt began.
+    pub attempt_began: Option<Instant>,
+}
+
+impl RequestContext {
+    /// A request that begins now, on this snapshot.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshot,
+            started: Instant::now(),
+            time: SystemTime::now(),
+            conn: None,
+            in_flight: None,
+            trace: None,
+            believed: false,
+            route: None,
+            policy: PolicyContext::new(),
+            exchange: Exchange::default(),
+            refused: None,
+            cause: None,
+        }
+    }
+
+    /// Where it came in. Zero only for what came by no listener of ours.
+    pub fn listener_id(&self) -> ListenerId {
+        self.conn.as_ref().map_or(ListenerId(0), |conn| conn.listener())
+    }
+
+    /// The listener in this snapshot, unless a reload took it away.
+    pub fn listener(&self) -> Option<&Listener> {
+        self.snapshot.listener(self.listener_id())
+    }
+
+    /// The route, once `check` found one.
+    pub fn route(&self) -> Option<&Route> {
+        self.route.map(|id| self.snapshot.route(id))
+    }
+
+    /// What is special about the host, if anything is.
+    pub fn host(&self, authority: &str) -> Option<&Host> {
+        self.snapshot.hosts.get(crate::message::authority::host(authority))
+    }
+
+    /// What is left of the exchange's time.
+    pub fn left(&self) -> Duration {
+        let spent = self.exchange.began.map_or(Duration::ZERO, |began| began.elapsed());
+        self.exchange.total.saturating_sub(spent)
+    }
+}

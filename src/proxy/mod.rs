@@ -1,0 +1,173 @@
+//! The life of a request. This file is its table of contents: each hook of Pingora's is one call
+//! into `phases`, and there is no `if` here.
+
+pub mod app;
+mod context;
+mod phases;
+mod reply;
+
+pub use context::RequestContext;
+
+use crate::runtime::{Current, Snapshot};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderValue;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The gateway, as Pingora sees it.
+pub struct Gateway {
+    /// The configuration in force.
+    pub current: Arc<Current>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where requests are logged; empty where the log is off.
+    pub access_log: Arc<ArcSwapOption<AccessLog>>,
+    /// This process in `via`, such as `1.1 tollgate-4fa1c93e`.
+    pub via: HeaderValue,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(self.current.load())
+    }
+
+    fn init_downstream_modules(&self, _: &mut HttpModules) {
+        // Pingora's compression module would be boxed anew for each request; nothing here uses it.
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, cx: &mut RequestContext) -> Result<()> {
+        phases::admit::connection(session, cx);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+        phases::check::run(self, session, cx).await
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+        phases::connect::choose(self, session, cx).await
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        phases::connect::peer(cx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        cx: &mut RequestContext,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        phases::connect::failed(cx, error)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        cx: &mut RequestContext,
+    ) -> Result<()> {
+        phases::connect::connected(cx, reused);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        cx: &mut RequestContext,
+    ) -> Result<()> {
+        phases::forward::request(self, session, request, cx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        cx: &mut RequestContext,
+    ) -> Result<()> {
+        phases::body::request(session, body, end, cx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        cx: &mut RequestContext,
+    ) -> Result<()> {
+        phases::respond::from_upstream(session, answer, cx)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        cx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        phases::body::answer(cx)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        cx: &mut RequestContext,
+    ) -> Result<()> {
+        phases::respond::to_client(session, answer, cx);
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        cx: &mut RequestContext,
+        reused: bool,
+    ) -> Box<Error> {
+        phases::fail::while_proxying(peer, session, error, cx, reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        cx: &mut RequestContext,
+    ) -> FailToProxy {
+        phases::fail::run(self, session, error, cx).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, error: &Error) -> bool {
+        phases::fail::is_everyday(error)
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, cx: &mut RequestContext) {
+        phases::finish::run(self, session, error, cx);
+    }
+}
+
+impl Gateway {
+    /// The snapshot in force, for what is no request.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load()
+    }
+}

@@ -1,0 +1,224 @@
+//! What must be true of every request before anyone looks at what it wants: the connection's
+//! settings, the head's form and size, who the client is, and the one path.
+
+use crate::listen::ConnInfo;
+use crate::message::{authority, client_ip, normalize};
+use crate::proxy::RequestContext;
+use crate::rejection::Rejection;
+use crate::telemetry::request_id::RequestId;
+use crate::telemetry::trace::TraceContext;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Sets up the connection for this request. Pingora leaves an idle connection open for ever after
+/// its first request, and a body's read without an end, unless told otherwise each time.
+pub fn connection(session: &mut Session, cx: &mut RequestContext) {
+    let Some(conn) = session.digest().and_then(ConnInfo::of).map(Arc::clone) else { return };
+    conn.header_complete();
+    let limits = conn.limits();
+    // Only where Pingora would keep it: it has reasons (HTTP/1.0, a shutdown) not to.
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(limits.idle.get().as_secs().max(1)));
+    }
+    session.set_read_timeout(Some(limits.body_time.get()));
+    session.set_write_timeout(Some(limits.write_time.get()));
+    cx.conn = Some(conn);
+    cx.in_flight = cx.listener().map(|listener| listener.metrics.begin());
+}
+
+/// Checks the head and fills what the policies see.
+///
+/// # Errors
+/// The refusal that the client gets.
+pub fn head(session: &Session, cx: &mut RequestContext) -> Result<(), Rejection> {
+    let request = session.req_header();
+    identify(request, cx);
+    framing(session, request)?;
+    if let Some(conn) = cx.conn.clone() {
+        sizes(request, &conn)?;
+        cx.policy.body_limit = conn.limits().body.bytes();
+        misdirected(request, &conn, cx)?;
+    }
+    method(request)?;
+    path(request, cx)
+}
+
+/// Who is at the other end, and what this request is called.
+fn identify(request: &RequestHeader, cx: &mut RequestContext) {
+    let Some(conn) = cx.conn.clone() else { return };
+    let peer = conn.peer_addr().ip();
+    let trusted = &cx
+        .listener()
+        .map_or_else(|| Arc::clone(conn.config()), |listener| Arc::clone(&listener.config))
+        .trusted_proxies;
+    let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
+    cx.believed = !trusted.is_empty() && is_trusted(peer);
+    cx.policy.secure = conn.tls().is_some();
+    cx.policy.client = peer.to_canonical();
+    if cx.believed {
+        let lines: Vec<&[u8]> =
+            request.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+        cx.policy.client = client_ip::client_address(peer, lines.into_iter(), is_trusted);
+        let proto = request.headers.get(X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
+        cx.policy.secure = match proto {
+            Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
+            Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
+            _ => cx.policy.secure,
+        };
+    }
+    let given = request.headers.get(X_REQUEST_ID).filter(|_| cx.believed);
+    cx.policy.request_id =
+        given.and_then(|id| RequestId::take_over(id.as_bytes())).or_else(|| Some(RequestId::new(cx.time)));
+    let given = if cx.believed { TraceContext::of(&request.headers) } else { None };
+    cx.trace = Some(given.map_or_else(|| TraceContext::begin(false), |parent| parent.child()));
+}
+
+/// What Pingora lets through and a gateway must not, since a server behind might read it otherwise
+/// (request smuggling; RFC 9112 sections 3.2 and 6.3).
+fn framing(session: &Session, request: &RequestHeader) -> Result<(), Rejection> {
+    let headers = &request.headers;
+    if request.version == Version::HTTP_09
+        || !matches!(request.version, Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2)
+    {
+        return Err(malformed("an HTTP version that is not served"));
+    }
+    if request.version == Version::HTTP_11 && !headers.contains_key(header::HOST) {
+        return Err(malformed("no Host"));
+    }
+    let authority = authority::authority(request);
+    if (!authority.is_empty() || request.version == Version::HTTP_2) && !authority::is_valid(authority) {
+        return Err(malformed("Host or :authority is not one"));
+    }
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(malformed("several Hosts"));
+    }
+    if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
+        let only_chunked = headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
+            && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if request.version == Version::HTTP_2 || !only_chunked {
+            return Err(malformed("a transfer coding other than chunked"));
+        }
+        // Pingora takes Content-Length out of the head; what came is in its raw bytes.
+        let raw = session.as_http1().map(|http1| http1.get_headers_raw_bytes()).unwrap_or_default();
+        if has_field(&raw, b"content-length") {
+            return Err(malformed("Content-Length with Transfer-Encoding"));
+        }
+    }
+    let lengths = headers.get_all(header::CONTENT_LENGTH);
+    if lengths.iter().count() > 1
+        || lengths.iter().any(|value| !value.as_bytes().iter().all(u8::is_ascii_digit) || value.is_empty())
+    {
+        return Err(malformed("Content-Length is not one number"));
+    }
+    if request.version != Version::HTTP_2 {
+        names_and_values(request)?;
+    }
+    Ok(())
+}
+
+/// Control characters in values (obsolete line folding among them) and names that another parser
+/// might cut elsewhere.
+fn names_and_values(request: &RequestHeader) -> Result<(), Rejection> {
+    for value in request.headers.values() {
+        if value.as_bytes().iter().any(|c| (*c < 0x20 && *c != b'\t') || *c == 0x7f) {
+            return Err(malformed("a control character in a header field"));
+        }
+    }
+    Ok(())
+}
+
+fn has_field(raw: &[u8], name: &[u8]) -> bool {
+    raw.split(|c| *c == b'\n').skip(1).any(|line| {
+        line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+            && line.get(name.len()).is_some_and(|c| matches!(c, b':' | b' ' | b'\t'))
+    })
+}
+
+fn sizes(request: &RequestHeader, conn: &ConnInfo) -> Result<(), Rejection> {
+    let limits = conn.limits();
+    if request.raw_path().len() as u64 > limits.uri.bytes() {
+        let title = "The request target is too long";
+        return Err(Rejection::new(StatusCode::URI_TOO_LONG, "uri_too_long", title));
+    }
+    // As on the wire of HTTP/1: name, colon, space, value, line break.
+    let bytes: usize =
+        request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if bytes as u64 > limits.headers.bytes() || request.headers.len() > usize::from(limits.header_count) {
+        let title = "The request has too many or too large header fields";
+        return Err(Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", title));
+    }
+    Ok(())
+}
+
+/// A host that the certificate which this connection was opened with does not stand for: the client
+/// is at the wrong door (RFC 9110 section 7.4).
+fn misdirected(request: &RequestHeader, conn: &ConnInfo, cx: &RequestContext) -> Result<(), Rejection> {
+    let Some(sni) = conn.tls().and_then(|tls| tls.sni.as_deref()) else { return Ok(()) };
+    let host = authority::host(authority::authority(request)).trim_end_matches('.');
+    if host.eq_ignore_ascii_case(sni) || host.is_empty() {
+        return Ok(());
+    }
+    let tls = cx.listener().and_then(|listener| listener.tls.as_ref());
+    if tls.is_none_or(|tls| tls.is_for_both(sni, host)) {
+        return Ok(());
+    }
+    let title = "This connection is not for that host";
+    Err(Rejection::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", title))
+}
+
+fn method(request: &RequestHeader) -> Result<(), Rejection> {
+    if request.method == Method::CONNECT {
+        let title = "This is no tunnel";
+        let rejection = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "connect_refused", title);
+        return Err(rejection
+            .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+            .closing());
+    }
+    if request.method == Method::TRACE {
+        // It would show a page the credentials that a proxy added (RFC 9110 section 9.3.8).
+        let title = "TRACE is not served";
+        let rejection = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "trace_refused", title);
+        return Err(rejection.header(
+            header::ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ));
+    }
+    Ok(())
+}
+
+fn path(request: &RequestHeader, cx: &mut RequestContext) -> Result<(), Rejection> {
+    if request.method == Method::OPTIONS && request.raw_path() == b"*" {
+        return Ok(());
+    }
+    if !request.raw_path_is_utf8() || request.raw_path().contains(&b'#') {
+        return Err(bad_path("bytes that a request target cannot have"));
+    }
+    let host = cx.host(authority::authority(request));
+    let options = host.map(|host| host.options).unwrap_or_default();
+    match normalize::normalize(request.uri.path(), options) {
+        Ok(Cow::Borrowed(_)) => {}
+        Ok(Cow::Owned(path)) => cx.policy.normalised = Some(path.into()),
+        Err(problem) => {
+            log::debug!("refused path of {}: {problem}", cx.policy.request_id());
+            return Err(bad_path("the path cannot be normalised"));
+        }
+    }
+    Ok(())
+}
+
+fn bad_path(detail: &'static str) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, "bad_path", "The path is not one").detail(detail)
+}
+
+fn malformed(detail: &'static str) -> Rejection {
+    let title = "The request is malformed";
+    Rejection::new(StatusCode::BAD_REQUEST, "malformed_request", title).detail(detail).closing()
+}

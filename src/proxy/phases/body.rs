@@ -1,0 +1,48 @@
+//! Bodies on their way: the bound on a request's, the deadline of an answer's.
+
+use crate::proxy::RequestContext;
+use crate::rejection::Rejection;
+use bytes::Bytes;
+use http::StatusCode;
+use pingora_error::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::time::Duration;
+
+/// The request's body is larger than it may be.
+pub fn too_long() -> Rejection {
+    Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large").closing()
+}
+
+/// A chunk of the request's body, or its end.
+///
+/// # Errors
+/// The body is larger than it may be; the refusal waits in the context.
+pub fn request(
+    session: &mut Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    cx: &mut RequestContext,
+) -> Result<()> {
+    // What was read, not what passed here: a retry brings the same bytes again.
+    if session.body_bytes_read() as u64 > cx.policy.body_limit {
+        cx.refused = Some(Box::new(too_long()));
+        return Err(Error::explain(ErrorType::HTTPStatus(413), "the request's body is too large").into_down());
+    }
+    // An HTTP/2 client may end its body with an empty frame, which Pingora would write as a last
+    // chunk besides the one that ends the body, into a connection that the next request uses.
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
+    Ok(())
+}
+
+/// A chunk of the answer's body.
+///
+/// # Errors
+/// The exchange took longer than it may as a whole.
+pub fn answer(cx: &RequestContext) -> Result<Option<Duration>> {
+    if cx.left().is_zero() {
+        return Err(Error::explain(ErrorType::ReadTimedout, "the exchange took longer than it may").into_up());
+    }
+    Ok(None)
+}

@@ -1,0 +1,112 @@
+//! What the request wants, and whether it may: form, route, policies.
+
+use super::admit;
+use crate::message::authority;
+use crate::policy::{Reply, Verdict, cors};
+use crate::proxy::{Gateway, RequestContext, reply};
+use crate::rejection::Rejection;
+use crate::routing::{Found, Query};
+use crate::runtime::Target;
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW};
+use http::{Method, StatusCode};
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// Answers true if the request has its answer: a refusal, or what a policy or a local target says.
+pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    match decide(gateway, session, cx).await {
+        Verdict::Continue => return Ok(false),
+        Verdict::Answer(answer) => reply::send(session, cx, *answer).await?,
+        Verdict::Reject(rejection) => reply::reject(gateway, session, cx, &rejection).await?,
+    }
+    Ok(true)
+}
+
+async fn decide(gateway: &Gateway, session: &Session, cx: &mut RequestContext) -> Verdict {
+    let passed = admit::head(session, cx).and_then(|()| no_loop(gateway, session.req_header()));
+    if let Err(rejection) = passed {
+        return Verdict::Reject(Box::new(rejection));
+    }
+    let request = session.req_header();
+    if request.method == Method::OPTIONS && request.raw_path() == b"*" {
+        return options_of_the_server();
+    }
+    if let Err(rejection) = find_route(request, cx) {
+        return Verdict::Reject(Box::new(rejection));
+    }
+    let snapshot = Arc::clone(&cx.snapshot);
+    let Some(route) = cx.route.map(|id| snapshot.route(id)) else { return Verdict::Continue };
+    let verdict = route.chains.on(cx.listener_id()).on_request(request, &mut cx.policy).await;
+    if !matches!(verdict, Verdict::Continue) {
+        return verdict;
+    }
+    if let Some(rejection) = body_too_long(request, cx) {
+        return Verdict::Reject(Box::new(rejection));
+    }
+    match &route.target {
+        Target::Local(local) => local.answer(request, &cx.policy),
+        Target::Upstream(_) | Target::Split(_) => Verdict::Continue,
+    }
+}
+
+fn find_route(request: &RequestHeader, cx: &mut RequestContext) -> std::result::Result<(), Rejection> {
+    // A preflight is for the route of the method that it asks about, which may not take OPTIONS.
+    let asked =
+        cors::is_preflight(request).then(|| request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)).flatten();
+    let query = Query {
+        listener: cx.listener_id(),
+        host: authority::authority(request),
+        path: cx.policy.path(request),
+        method: asked.and_then(|method| method.to_str().ok()).unwrap_or(request.method.as_str()),
+        head: request,
+        client: cx.policy.client,
+    };
+    match cx.snapshot.router.find(&query) {
+        Found::Route { id, params } if !cx.snapshot.route(id).switch.is_off() => {
+            cx.route = Some(id);
+            cx.policy.params = params;
+            Ok(())
+        }
+        Found::Route { id, .. } => {
+            cx.route = Some(id);
+            let title = "This is switched off for now";
+            Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "route_off", title))
+        }
+        Found::MethodNotAllowed(allowed) => {
+            let title = "This method is not allowed here";
+            let rejection = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title);
+            Err(rejection.header(ALLOW, allowed.header_value()))
+        }
+        Found::NotFound => {
+            Err(Rejection::new(StatusCode::NOT_FOUND, "route_not_found", "There is nothing here"))
+        }
+    }
+}
+
+/// A request that has been here before goes round in circles (RFC 9110 section 7.6.3).
+fn no_loop(gateway: &Gateway, request: &RequestHeader) -> std::result::Result<(), Rejection> {
+    let us = gateway.via.as_bytes();
+    let seen =
+        |value: &http::HeaderValue| value.as_bytes().split(|c| *c == b',').any(|hop| hop.trim_ascii() == us);
+    if !request.headers.get_all(http::header::VIA).iter().any(seen) {
+        return Ok(());
+    }
+    Err(Rejection::new(StatusCode::LOOP_DETECTED, "loop_detected", "The request goes round in circles"))
+}
+
+/// A body that says how long it is need not come to be refused.
+fn body_too_long(request: &RequestHeader, cx: &RequestContext) -> Option<Rejection> {
+    let length = reply::content_length(request)?;
+    (length > cx.policy.body_limit).then(super::body::too_long)
+}
+
+/// `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7).
+fn options_of_the_server() -> Verdict {
+    match ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(2)) {
+        Ok(head) => Verdict::Answer(Box::new(Reply { head, body: Bytes::new() })),
+        Err(_) => Verdict::Continue,
+    }
+}

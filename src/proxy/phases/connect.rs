@@ -1,0 +1,103 @@
+//! Which endpoint gets the request, and what happens when it does not answer the door.
+
+use crate::config::model::route::Sticky;
+use crate::policy::shared::template::cookie_value;
+use crate::proxy::{Gateway, RequestContext, reply};
+use crate::rejection::Rejection;
+use crate::runtime::Target;
+use crate::runtime::snapshot::Split;
+use crate::upstream::peer;
+use ahash::RandomState;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use std::time::Instant;
+
+/// Chooses the upstream and the first endpoint, while a refusal still keeps the connection.
+pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    let Some(route) = cx.route() else { return Ok(false) };
+    let upstream = match &route.target {
+        Target::Upstream(upstream) => *upstream,
+        Target::Split(split) => side(split, session.req_header()),
+        Target::Local(_) => return Ok(false),
+    };
+    let (compiled, _) = &cx.snapshot.upstreams[upstream];
+    let total = peer::total(compiled, &route.timeouts);
+    let choice = compiled.choose(&[]);
+    cx.exchange.upstream = Some(upstream);
+    cx.exchange.total = total;
+    if choice.is_some() {
+        cx.exchange.choice = choice;
+        return Ok(true);
+    }
+    let title = "Nobody can answer this now";
+    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title)
+        .header(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply::reject(gateway, session, cx, &rejection).await?;
+    Ok(false)
+}
+
+fn side(split: &Split, request: &RequestHeader) -> usize {
+    let value = match &split.sticky {
+        Some(Sticky::Header(name)) => request.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes),
+        Some(Sticky::Cookie(name)) => cookie_value(request, name).as_bytes(),
+        None => b"",
+    };
+    if value.is_empty() {
+        return split.at(crate::telemetry::random::next_u64());
+    }
+    // Fixed keys: every gateway, and this one after a restart, sends a caller to the same side.
+    split.at(RandomState::with_seeds(11, 13, 17, 19).hash_one(value))
+}
+
+/// The peer of an attempt: the endpoint that was chosen or, on a retry, another one.
+pub fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    let now = Instant::now();
+    cx.exchange.began.get_or_insert(now);
+    cx.exchange.attempt_began = Some(now);
+    cx.exchange.attempts += 1;
+    let left = cx.left();
+    if left.is_zero() {
+        return Error::e_explain(ErrorType::HTTPStatus(504), "no time left for another attempt");
+    }
+    let gone = || Error::explain(ErrorType::HTTPStatus(503), "no endpoint left to try");
+    let (upstream, metrics) = &cx.snapshot.upstreams[cx.exchange.upstream.ok_or_else(gone)?];
+    if cx.exchange.choice.is_none() {
+        cx.exchange.choice = upstream.choose(&cx.exchange.tried);
+        metrics.retried();
+    }
+    let endpoint = &upstream.endpoints[cx.exchange.choice.as_ref().ok_or_else(gone)?.endpoint];
+    let route = cx.route().ok_or_else(gone)?;
+    Ok(peer::for_attempt(endpoint, &route.timeouts, left))
+}
+
+/// Nobody was connected to, so nothing was sent: another endpoint may have the request, whatever
+/// its method.
+pub fn failed(cx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
+    note_connecting(cx);
+    if let Some(choice) = cx.exchange.choice.take() {
+        cx.exchange.tried.push(choice.endpoint);
+    }
+    let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
+    let attempts = cx.route().and_then(|route| route.attempts).or(upstream.map(|upstream| upstream.attempts));
+    let more = attempts.is_some_and(|attempts| cx.exchange.attempts < attempts) && !cx.left().is_zero();
+    error.set_retry(more);
+    error
+}
+
+/// A connection is there, new or from the pool.
+pub fn connected(cx: &mut RequestContext, reused: bool) {
+    note_connecting(cx);
+    if let Some(at) = cx.exchange.upstream {
+        cx.snapshot.upstreams[at].1.connected(reused);
+    }
+}
+
+fn note_connecting(cx: &mut RequestContext) {
+    if let Some(began) = cx.exchange.attempt_began {
+        cx.exchange.connecting += began.elapsed();
+    }
+}

@@ -1,0 +1,104 @@
+//! What went wrong on the way, whose fault it is, and what the client is told.
+
+use crate::proxy::{Gateway, RequestContext, reply};
+use crate::rejection::Rejection;
+use http::StatusCode;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
+use pingora_proxy::{FailToProxy, Session};
+
+/// The client went away. No status of the standard; the log's word for it, as nginx has it.
+const CLIENT_GONE: &str = "client_gone";
+
+/// An exchange broke off after the connection was there. A reused connection may have been closed
+/// by the upstream just then: such a request goes to a fresh one, if it may be sent twice and its
+/// body is still in hand.
+pub fn while_proxying(
+    peer: &HttpPeer,
+    session: &mut Session,
+    error: Box<Error>,
+    cx: &RequestContext,
+    reused: bool,
+) -> Box<Error> {
+    let mut error = error.more_context(format!("peer: {peer}"));
+    let may = session.req_header().method.is_idempotent()
+        && !session.as_ref().retry_buffer_truncated()
+        && !cx.left().is_zero();
+    if may {
+        error.retry.decide_reuse(reused);
+    } else {
+        error.retry = RetryType::Decided(false);
+    }
+    error
+}
+
+/// Tells the client, if it is still there and has not been told anything yet.
+pub async fn run(
+    gateway: &Gateway,
+    session: &mut Session,
+    error: &Error,
+    cx: &mut RequestContext,
+) -> FailToProxy {
+    let rejection = cx.refused.take().or_else(|| verdict(error).map(Box::new));
+    let Some(rejection) = rejection else {
+        cx.cause = Some(CLIENT_GONE);
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    };
+    let status = rejection.status.as_u16();
+    if session.response_written().is_some() {
+        // Too late to say so in words: the connection is cut, so that nobody takes half for all.
+        cx.cause = Some(rejection.code);
+        return FailToProxy { error_code: status, can_reuse_downstream: false };
+    }
+    let closing = (*rejection).closing();
+    if let Err(error) = reply::reject(gateway, session, cx, &closing).await {
+        log::debug!("the client of {} was gone before it was told: {error}", cx.policy.request_id());
+    }
+    FailToProxy { error_code: status, can_reuse_downstream: false }
+}
+
+/// None: the client is gone and nobody is there to be told.
+fn verdict(error: &Error) -> Option<Rejection> {
+    use ErrorType::{ConnectTimedout, HTTPStatus, ReadTimedout, TLSHandshakeTimedout, WriteTimedout};
+    let timed_out =
+        Rejection::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The server took too long to answer");
+    let failed = Rejection::new(
+        StatusCode::BAD_GATEWAY,
+        "upstream_failed",
+        "The server could not be reached or broke off",
+    );
+    let unavailable =
+        Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", "Nobody can answer this now");
+    match (error.esource(), error.etype()) {
+        (_, HTTPStatus(503)) => Some(unavailable),
+        (_, HTTPStatus(504)) => Some(timed_out),
+        (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => {
+            Some(timed_out)
+        }
+        (ErrorSource::Upstream, _) => Some(failed),
+        (ErrorSource::Downstream, ReadTimedout) => Some(Rejection::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "The request took too long to come",
+        )),
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Some(malformed()),
+        // Pingora does not name its types for bad chunks.
+        (ErrorSource::Downstream, kind) if kind.as_str().starts_with("Invalid") => Some(malformed()),
+        (ErrorSource::Downstream, _) => None,
+        _ => {
+            let title = "Something is wrong in the gateway";
+            Some(Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", title))
+        }
+    }
+}
+
+fn malformed() -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed")
+}
+
+/// What clients and upstreams do all day is in the access log; the error log is for what an
+/// operator must see.
+pub fn is_everyday(error: &Error) -> bool {
+    matches!(error.esource(), ErrorSource::Downstream | ErrorSource::Upstream)
+        || matches!(error.etype(), ErrorType::HTTPStatus(_))
+}

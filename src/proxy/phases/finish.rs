@@ -1,0 +1,71 @@
+//! The end of a request: what is counted and what is logged.
+
+use crate::message::authority;
+use crate::proxy::{Gateway, RequestContext};
+use crate::telemetry::access_log::Record;
+use crate::telemetry::metrics::{Answer, StatusClass};
+use crate::telemetry::trace::TraceContext;
+use pingora_error::Error;
+use pingora_proxy::Session;
+use std::time::Duration;
+
+/// Counts and logs. Waits for nothing.
+pub fn run(gateway: &Gateway, session: &Session, _: Option<&Error>, cx: &mut RequestContext) {
+    let duration = cx.started.elapsed();
+    let upstream_duration = cx.exchange.began.map(|began| began.elapsed());
+    let status = session.response_written().map(|head| head.status.as_u16());
+    let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at]);
+    let metrics = cx.route().map_or(&cx.snapshot.unrouted, |route| &route.metrics);
+    metrics.record(&Answer {
+        listener: cx.listener_id(),
+        upstream: upstream.map(|(_, metrics)| metrics),
+        class: StatusClass::of(status),
+        duration,
+        upstream_duration,
+    });
+    if let Some(access_log) = &*gateway.access_log.load() {
+        let trace_id = cx.trace.as_ref().map(TraceContext::trace_id);
+        let mut record = record(session, cx, status, (duration, upstream_duration));
+        record.trace_id = trace_id.as_ref().map_or("", |id| id.as_str());
+        access_log.log(&record);
+    }
+    cx.in_flight = None;
+}
+
+fn record<'a>(
+    session: &'a Session,
+    cx: &'a RequestContext,
+    status: Option<u16>,
+    (duration, upstream_duration): (Duration, Option<Duration>),
+) -> Record<'a> {
+    let request = session.req_header();
+    let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
+    let tried =
+        cx.exchange.choice.as_ref().map(|choice| choice.endpoint).or(cx.exchange.tried.last().copied());
+    let conn = cx.conn.as_deref();
+    Record {
+        time: cx.time,
+        request_id: cx.policy.request_id(),
+        trace_id: "",
+        listener: conn.map_or("", |conn| conn.listener_name().as_str()),
+        route: cx.route().map(|route| route.name.as_str()),
+        upstream: upstream.map(|upstream| upstream.name.as_str()),
+        endpoint: upstream.zip(tried).map(|(upstream, at)| upstream.endpoints[at].address),
+        client: conn.map(|_| cx.policy.client),
+        method: request.method.as_str(),
+        host: Some(authority::authority(request).as_bytes()),
+        target: request.raw_path(),
+        status,
+        cause: cx.cause,
+        bytes_received: session.body_bytes_read() as u64,
+        bytes_sent: session.body_bytes_sent() as u64,
+        duration,
+        upstream_duration,
+        connect_duration: cx.exchange.began.map(|_| cx.exchange.connecting),
+        attempts: u32::from(cx.exchange.attempts),
+        tls_version: conn.and_then(|conn| conn.tls()).map(|tls| tls.version),
+        http_version: Some(request.version),
+        request: Some(&request.headers),
+        response: session.response_written().map(|head| &head.headers),
+    }
+}

@@ -1,0 +1,10 @@
+//! The phases of a request, one file a group of hooks, in the order in which they come.
+
+pub mod admit;
+pub mod body;
+pub mod check;
+pub mod connect;
+pub mod fail;
+pub mod finish;
+pub mod forward;
+pub mod respond;

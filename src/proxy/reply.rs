@@ -1,0 +1,160 @@
+//! The only writer of our own answers: what a refusal says to the client, and whether the
+//! connection outlives it.
+
+use super::{Gateway, RequestContext};
+use crate::message::authority;
+use crate::policy::Reply;
+use crate::rejection::Rejection;
+use crate::runtime::pages::Page;
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+use std::time::Duration;
+
+/// An unread body up to this length is read away so that the connection can be kept.
+const READ_AWAY: u64 = 64 << 10;
+/// How long reading it away may take.
+const READ_AWAY_TIME: Duration = Duration::from_millis(500);
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Answers with a refusal.
+///
+/// # Errors
+/// The client is gone.
+pub(super) async fn reject(
+    gateway: &Gateway,
+    session: &mut Session,
+    cx: &mut RequestContext,
+    rejection: &Rejection,
+) -> Result<()> {
+    cx.cause = Some(rejection.code);
+    gateway.metrics.rejected(rejection.code);
+    if !rejection.detail.is_empty() {
+        log::debug!(
+            "refused request_id={} code={} detail={:?}",
+            cx.policy.request_id(),
+            rejection.code,
+            rejection.detail
+        );
+    }
+    if rejection.close {
+        session.set_keepalive(None);
+    }
+    let reply = if is_grpc(session.req_header()) { grpc(rejection) } else { problem(session, cx, rejection) };
+    send(session, cx, reply?).await
+}
+
+/// Answers.
+///
+/// # Errors
+/// The client is gone.
+pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: Reply) -> Result<()> {
+    let Reply { mut head, body } = reply;
+    super::phases::respond::policies(session.req_header(), &mut head, cx);
+    let bodiless = matches!(head.status.as_u16(), 204 | 304);
+    if !bodiless {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    settle_request_body(session).await;
+    let without_body = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(head), without_body).await?;
+    session.write_response_body((!without_body).then_some(body), true).await
+}
+
+/// RFC 9457, or an error page where one is configured.
+fn problem(session: &Session, cx: &RequestContext, rejection: &Rejection) -> Result<Reply> {
+    let status = rejection.status;
+    let mut head = ResponseHeader::build_no_case(status, Some(8))?;
+    for (name, value) in &rejection.headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    if let Some(page) = page(session.req_header(), cx, status) {
+        head.insert_header(header::CONTENT_TYPE, page.content_type.clone())?;
+        return Ok(Reply { head, body: page.body.clone() });
+    }
+    head.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
+    let body = serde_json::json!({
+        "title": rejection.title,
+        "status": status.as_u16(),
+        "code": rejection.code,
+        "request_id": cx.policy.request_id(),
+    });
+    Ok(Reply { head, body: Bytes::from(body.to_string()) })
+}
+
+/// The route's page, else the host's, else the listener's.
+fn page<'a>(request: &RequestHeader, cx: &'a RequestContext, status: StatusCode) -> Option<&'a Page> {
+    let status = status.as_u16();
+    let of_route = cx.route().and_then(|route| route.pages.get(status));
+    let of_host = || cx.host(authority::authority(request)).and_then(|host| host.pages.get(status));
+    of_route.or_else(of_host).or_else(|| cx.listener().and_then(|listener| listener.pages.get(status)))
+}
+
+fn is_grpc(request: &RequestHeader) -> bool {
+    let content_type =
+        request.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    content_type
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// A gRPC caller gets the status in its own words, in a response of headers alone ("Responses" in
+/// the gRPC over HTTP/2 specification; the mapping is gRPC's "HTTP to gRPC Status Code Mapping").
+fn grpc(rejection: &Rejection) -> Result<Reply> {
+    let code = match rejection.status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        408 | 504 => 4,
+        413 | 431 => 8,
+        429 | 502 | 503 => 14,
+        500 => 13,
+        _ => 2,
+    };
+    let mut head = ResponseHeader::build_no_case(StatusCode::OK, Some(4))?;
+    head.insert_header(header::CONTENT_TYPE, "application/grpc")?;
+    head.insert_header(GRPC_STATUS, code)?;
+    head.insert_header(GRPC_MESSAGE, rejection.title)?;
+    Ok(Reply { head, body: Bytes::new() })
+}
+
+/// Decides what becomes of a body that nobody read: a short one is read away and the connection
+/// kept, a long one closes it (RFC 9112 section 9.3). HTTP/2 resets its stream by itself.
+async fn settle_request_body(session: &mut Session) {
+    if session.is_http2() || session.get_keepalive().is_none() || session.is_body_done() {
+        return;
+    }
+    let expects = session.req_header().headers.contains_key(header::EXPECT);
+    let length = content_length(session.req_header());
+    if expects || length.is_some_and(|length| length > READ_AWAY) {
+        // A client that waits for `100 Continue` has not sent its body, and may or may not send it
+        // after this answer (RFC 9110 section 10.1.1): the connection cannot be trusted.
+        session.set_keepalive(None);
+        return;
+    }
+    let read_away = async {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = session.as_downstream_mut().read_request_body().await {
+            read += chunk.len() as u64;
+            if read > READ_AWAY {
+                return false;
+            }
+        }
+        session.is_body_done()
+    };
+    if !matches!(pingora_timeout::timeout(READ_AWAY_TIME, read_away).await, Ok(true)) {
+        session.set_keepalive(None);
+    }
+}
+
+/// The declared length of a request's body.
+pub(super) fn content_length(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
