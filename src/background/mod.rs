@@ -1,0 +1,104 @@
+//! What goes on besides requests: reloads, and what asks for them.
+
+pub mod reload;
+pub mod watch;
+
+pub use reload::{Cause, Reloader, Status};
+
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use watch::Watcher;
+
+/// Files settle for this long before they are read again.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// A reload that somebody asked for, with where to tell what came of it.
+pub struct Request {
+    /// Why.
+    pub cause: Cause,
+    /// Told when it is done; whoever asked may have gone.
+    pub done: Option<oneshot::Sender<Arc<reload::Event>>>,
+}
+
+/// The service that reloads, one at a time: on SIGHUP, on a changed file, on an admin's call. It
+/// also has the logs reopened on SIGUSR1.
+pub struct Reloads {
+    reloader: Arc<parking_lot::Mutex<Reloader>>,
+    requests: Mutex<mpsc::Receiver<Request>>,
+    signals: bool,
+}
+
+impl Reloads {
+    /// Reloads by `reloader` on what comes by `requests` and from files; on signals only if told
+    /// so, since they belong to the process and not to one of several gateways in it.
+    pub fn new(reloader: Reloader, requests: mpsc::Receiver<Request>, signals: bool) -> Self {
+        Self {
+            reloader: Arc::new(parking_lot::Mutex::new(reloader)),
+            requests: Mutex::new(requests),
+            signals,
+        }
+    }
+
+    /// Reads, compiles and publishes on a thread that may block.
+    async fn reload(&self, cause: Cause) -> Option<Arc<reload::Event>> {
+        let reloader = Arc::clone(&self.reloader);
+        let done = tokio::task::spawn_blocking(move || reloader.lock().reload(cause)).await;
+        done.inspect_err(|error| log::error!("a reload broke off: {error}")).ok()
+    }
+
+    fn watch(&self, watcher: &mut Watcher) {
+        let files = self.reloader.lock().files();
+        watcher.follow(&files);
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Reloads {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut requests = self.requests.lock().await;
+        let mut hang_up = self.signals.then(|| signal(SignalKind::hangup()).ok()).flatten();
+        let mut user1 = self.signals.then(|| signal(SignalKind::user_defined1()).ok()).flatten();
+        let (mut watcher, mut changes) = Watcher::new();
+        self.watch(&mut watcher);
+        loop {
+            let (cause, done) = tokio::select! {
+                _ = shutdown.changed() => return,
+                request = requests.recv() => match request {
+                    Some(request) => (request.cause, request.done),
+                    None => return,
+                },
+                () = raised(&mut hang_up) => (Cause::Signal, None),
+                () = raised(&mut user1) => {
+                    self.reloader.lock().reopen_logs();
+                    continue;
+                }
+                Some(()) = changes.recv() => {
+                    settle(&mut changes).await;
+                    (Cause::File, None)
+                }
+            };
+            let event = self.reload(cause).await;
+            if let (Some(done), Some(event)) = (done, event) {
+                let _ = done.send(event);
+            }
+            self.watch(&mut watcher);
+        }
+    }
+}
+
+async fn raised(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until nothing has changed for a while; an editor or a deployment writes several files.
+async fn settle(changes: &mut mpsc::Receiver<()>) {
+    while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
+}

@@ -1,0 +1,421 @@
+//! A reload: a transaction that changes all or nothing.
+
+use crate::config::model::listener::{Limits, Listener as ListenerModel};
+use crate::config::model::process::Admin;
+use crate::config::model::telemetry::{AccessLog as AccessLogModel, LogLevel, LogTarget as LogTargetModel};
+use crate::config::{Config, ConfigErrors, Loader};
+use crate::listen::{ListenerSpec, Listeners, bind};
+use crate::policy::config::{Policies, Setting};
+use crate::runtime::{Compiled, Compiler, Current, Listener, Snapshot};
+use crate::telemetry::access_log::{AccessLog, AccessLogSettings, LinePlan, LogTarget};
+use crate::telemetry::error_log::ErrorLog;
+use crate::telemetry::metrics::{CertificateExpiry, Metrics, MetricsSettings, ReloadOutcome};
+use crate::values::{ConfigPath, Finding, ListenerId, Name};
+use arc_swap::ArcSwapOption;
+use std::collections::BTreeMap;
+use std::hash::{Hash as _, Hasher as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// Why a configuration is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// SIGHUP.
+    Signal,
+    /// A file changed.
+    File,
+    /// An admin's call.
+    Admin,
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When it was over.
+    pub time: SystemTime,
+    /// How it went.
+    pub outcome: ReloadOutcome,
+    /// What was wrong, or worth saying.
+    pub report: ConfigErrors,
+    /// Changes that were not made because they need an upgrade, by the names of their fields.
+    pub needs_upgrade: Vec<&'static str>,
+}
+
+impl Event {
+    /// For the admin listener.
+    pub fn to_json(&self) -> serde_json::Value {
+        let outcome = match self.outcome {
+            ReloadOutcome::Applied => "applied",
+            ReloadOutcome::Rejected => "rejected",
+            ReloadOutcome::Unchanged => "unchanged",
+        };
+        let since = self.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        serde_json::json!({
+            "outcome": outcome,
+            "unix_time": since.as_secs(),
+            "problems": self.report.to_json(),
+            "needs_upgrade": self.needs_upgrade,
+        })
+    }
+}
+
+/// What the admin listener shows of reloads.
+#[derive(Debug, Default)]
+pub struct Status {
+    last: ArcSwapOption<Event>,
+}
+
+impl Status {
+    /// The last one, if there was one since the start.
+    pub fn last(&self) -> Option<Arc<Event>> {
+        self.last.load_full()
+    }
+}
+
+/// Everything that a configuration sets in force.
+#[derive(Clone)]
+pub struct InForce {
+    /// The snapshot that requests take.
+    pub current: Arc<Current>,
+    /// Where clients connect.
+    pub listeners: Listeners,
+    /// The admin listener's own handle.
+    pub admin: Listeners,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where requests are logged.
+    pub access_log: Arc<ArcSwapOption<AccessLog>>,
+    /// The log of what happens besides.
+    pub error_log: Option<ErrorLog>,
+}
+
+/// Reads a configuration again and puts it in force, or leaves everything as it is.
+pub struct Reloader {
+    /// What the configuration is read from.
+    pub path: PathBuf,
+    /// Remembers files that did not change.
+    pub loader: Loader,
+    /// Makes snapshots.
+    pub compiler: Arc<Compiler>,
+    /// What is set.
+    pub in_force: InForce,
+    /// Worker threads, for logs that are opened anew.
+    pub workers: usize,
+    /// What the admin listener shows.
+    pub status: Arc<Status>,
+    /// Of the files when they were read last; none before a reload.
+    pub fingerprint: Option<u64>,
+}
+
+/// Of the contents of files; what cannot be read counts as empty.
+pub fn fingerprint(files: &[PathBuf]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    let in_folder = |file: &PathBuf| {
+        let entries = std::fs::read_dir(file).ok()?;
+        Some(entries.flatten().map(|entry| entry.path()).collect::<std::collections::BTreeSet<_>>())
+    };
+    let mut all: std::collections::BTreeSet<PathBuf> = files.iter().cloned().collect();
+    all.extend(files.iter().filter_map(in_folder).flatten());
+    for file in all {
+        file.hash(&mut hasher);
+        std::fs::read(&file).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// What changes among the listeners. Made before anything is published, so that an address that
+/// cannot be bound rejects the whole.
+struct ListenerChanges {
+    added: Vec<ListenerSpec>,
+    admin: Option<TcpListener>,
+}
+
+impl Reloader {
+    /// The files and folders that the configuration in force was read from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.in_force.current.load().config.files();
+        files.push(self.path.clone());
+        files
+    }
+
+    /// Has the access log opened anew, after its file was moved away.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &*self.in_force.access_log.load() {
+            log.reopen();
+        }
+    }
+
+    /// The transaction. It blocks: it reads files and binds sockets.
+    pub fn reload(&mut self, cause: Cause) -> Arc<Event> {
+        let began = Instant::now();
+        let (outcome, report, needs_upgrade) = match self.try_reload(cause) {
+            Ok((outcome, warnings, needs_upgrade)) => (outcome, warnings, needs_upgrade),
+            Err(errors) => (ReloadOutcome::Rejected, errors, Vec::new()),
+        };
+        let took = began.elapsed().as_millis();
+        match outcome {
+            ReloadOutcome::Rejected => {
+                log::error!(
+                    "reload rejected cause={cause:?} took_ms={took}; the configuration before stays in force"
+                );
+                for error in report.iter() {
+                    log::error!("{error}");
+                }
+            }
+            ReloadOutcome::Unchanged => log::debug!("reload unchanged cause={cause:?} took_ms={took}"),
+            ReloadOutcome::Applied => {
+                log::info!("reload applied cause={cause:?} took_ms={took}");
+                for warning in report.iter() {
+                    log::warn!("{warning}");
+                }
+            }
+        }
+        for field in &needs_upgrade {
+            log::warn!("`{field}` changed; it stays as it was until an upgrade or a restart");
+        }
+        self.in_force.metrics.reloaded(outcome);
+        let event = Arc::new(Event { time: SystemTime::now(), outcome, report, needs_upgrade });
+        if outcome != ReloadOutcome::Unchanged {
+            self.status.last.store(Some(Arc::clone(&event)));
+        }
+        event
+    }
+
+    fn try_reload(
+        &mut self,
+        cause: Cause,
+    ) -> Result<(ReloadOutcome, ConfigErrors, Vec<&'static str>), ConfigErrors> {
+        let before = self.in_force.current.load();
+        let fingerprint = fingerprint(&self.files());
+        let loaded = self.loader.load(&self.path)?;
+        let config = Arc::new(loaded.config);
+        if cause == Cause::File && self.fingerprint == Some(fingerprint) {
+            return Ok((ReloadOutcome::Unchanged, loaded.warnings, Vec::new()));
+        }
+        self.fingerprint = Some(fingerprint);
+        let mut compiled = self.compiler.compile(&config).map_err(|findings| config.errors(findings))?;
+        let changes = self
+            .prepare_listeners(&before, &compiled.snapshot)
+            .map_err(|finding| config.errors(vec![*finding]))?;
+        let log = self
+            .in_force
+            .prepare_access_log(&config, self.workers)
+            .map_err(|finding| config.errors(vec![*finding]))?;
+
+        let needs_upgrade = needs_upgrade(&before.config, &config);
+
+        // From here on nothing can fail.
+        self.in_force.apply_telemetry(&config, log);
+        if metrics_settings(&before.config) != metrics_settings(&config) {
+            // Handles have the shape of the settings that they were made with.
+            self.in_force.metrics.configure(&metrics_settings(&config));
+            if let Ok(again) = self.compiler.compile(&config) {
+                compiled = again;
+            }
+        }
+        let Compiled { snapshot, warnings } = compiled;
+        self.in_force.publish(&before, &snapshot, changes.added);
+        self.in_force.move_admin(changes.admin, &config);
+        drop(before);
+        self.compiler.retained.sweep();
+        let warnings = loaded.warnings.and(config.errors(warnings));
+        Ok((ReloadOutcome::Applied, warnings, needs_upgrade))
+    }
+
+    fn prepare_listeners(
+        &self,
+        before: &Snapshot,
+        after: &Snapshot,
+    ) -> Result<ListenerChanges, Box<Finding>> {
+        let mut changes = ListenerChanges { added: Vec::new(), admin: None };
+        for listener in after.listeners.iter().flatten() {
+            let same_socket =
+                before.listener(listener.id).is_some_and(|old| old.config.address == listener.config.address);
+            if !same_socket {
+                let path = ConfigPath::root().key("listeners").key(&listener.name).key("address");
+                changes.added.push(spec(listener, bind_at(listener.config.address, path)?));
+            }
+        }
+        let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+        if let Some(wanted) = address(&after.config).filter(|wanted| address(&before.config) != Some(*wanted))
+        {
+            changes.admin = Some(bind_at(wanted, ConfigPath::root().key("admin").key("address"))?);
+        }
+        Ok(changes)
+    }
+}
+
+fn bind_at(address: std::net::SocketAddr, path: ConfigPath) -> Result<TcpListener, Box<Finding>> {
+    bind(address).map_err(|problem| Box::new(Finding::error(path, problem)))
+}
+
+/// The number of the admin listener, which has a handle of its own.
+const ADMIN: ListenerId = ListenerId(0);
+
+/// The admin listener as the room `listen` takes it: plain, with the limits that listeners have by
+/// default.
+pub fn admin_spec(admin: &Admin, socket: TcpListener) -> ListenerSpec {
+    let config = ListenerModel {
+        address: admin.address,
+        tls: None,
+        h2c: false,
+        limits: Limits::default(),
+        trusted_proxies: Vec::new(),
+        policies: Policies::default(),
+        error_pages: BTreeMap::new(),
+    };
+    ListenerSpec { id: ADMIN, name: admin_name(), config: Arc::new(config), socket, tls: None }
+}
+
+fn admin_name() -> Name {
+    "admin".parse().unwrap_or_else(|_| unreachable!("`admin` is a name"))
+}
+
+/// A listener as the room `listen` takes it.
+pub fn spec(listener: &Listener, socket: TcpListener) -> ListenerSpec {
+    ListenerSpec {
+        id: listener.id,
+        name: listener.name.clone(),
+        config: Arc::clone(&listener.config),
+        socket,
+        tls: listener.tls.clone(),
+    }
+}
+
+/// What of the process changed and stays as it was.
+fn needs_upgrade(before: &Config, after: &Config) -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    if before.process.workers != after.process.workers {
+        fields.push("process.workers");
+    }
+    if before.process.upstream_connections != after.process.upstream_connections {
+        fields.push("process.upstream_connections");
+    }
+    fields
+}
+
+impl InForce {
+    /// Swaps the snapshot, then tells the listeners what new connections get, and those that went
+    /// that they did.
+    fn publish(&self, before: &Snapshot, after: &Arc<Snapshot>, added: Vec<ListenerSpec>) {
+        self.current.publish(Arc::clone(after));
+        for old in before.listeners.iter().flatten() {
+            match after.listener(old.id).filter(|new| new.config.address == old.config.address) {
+                Some(new) => self.listeners.update(new.id, Arc::clone(&new.config), new.tls.clone()),
+                None => self.listeners.remove(old.id),
+            };
+        }
+        for spec in added {
+            let name = spec.name.clone();
+            if let Err(problem) = self.listeners.add(spec) {
+                log::error!("listener `{name}`: {problem}");
+            }
+        }
+        self.metrics.set_certificates(expiries(after));
+    }
+
+    fn move_admin(&self, socket: Option<TcpListener>, config: &Config) {
+        if socket.is_some() || config.admin.is_none() {
+            self.admin.remove(ADMIN);
+        }
+        if let (Some(socket), Some(admin)) = (socket, &config.admin)
+            && let Err(problem) = self.admin.add(admin_spec(admin, socket))
+        {
+            log::error!("admin listener: {problem}");
+        }
+    }
+
+    /// Opens another access log where the one that is open does not fit. What is wrong rejects the
+    /// reload.
+    fn prepare_access_log(&self, config: &Config, workers: usize) -> Result<PreparedLog, Box<Finding>> {
+        let path = || ConfigPath::root().key("telemetry").key("access_log");
+        let wrong = |problem| Box::new(Finding::error(path(), problem));
+        let Setting::On(model) = &config.telemetry.access_log else { return Ok(PreparedLog::Off) };
+        let settings = access_log_settings(model);
+        match &*self.access_log.load() {
+            Some(open) if open.fits(&settings) => {
+                LinePlan::compile(&settings).map(PreparedLog::Keep).map_err(wrong)
+            }
+            _ => AccessLog::open(&settings, workers, self.metrics.access_log_dropped())
+                .map(|log| PreparedLog::Open(Arc::new(log)))
+                .map_err(wrong),
+        }
+    }
+
+    fn apply_telemetry(&self, config: &Config, log: PreparedLog) {
+        match log {
+            PreparedLog::Off => self.access_log.store(None),
+            PreparedLog::Open(log) => self.access_log.store(Some(log)),
+            PreparedLog::Keep(plan) => {
+                if let Some(log) = &*self.access_log.load() {
+                    log.configure(plan);
+                }
+            }
+        }
+        if let Some(error_log) = &self.error_log {
+            error_log.set_level(level(config.telemetry.error_log.level));
+        }
+    }
+}
+
+enum PreparedLog {
+    Off,
+    /// The one that is open fits; only this changes.
+    Keep(LinePlan),
+    Open(Arc<AccessLog>),
+}
+
+/// When each certificate of a snapshot ends.
+pub fn expiries(snapshot: &Snapshot) -> Vec<CertificateExpiry> {
+    let with_tls =
+        snapshot.listeners.iter().flatten().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let each = |(listener, tls): (&Listener, &Arc<crate::listen::tls::TlsSetup>)| {
+        let name = listener.name.to_string();
+        tls.expiries()
+            .into_iter()
+            .map(move |(certificate, not_after)| CertificateExpiry {
+                listener: name.clone(),
+                certificate,
+                not_after,
+            })
+            .collect::<Vec<_>>()
+    };
+    with_tls.flat_map(each).collect()
+}
+
+/// The model's access log as telemetry takes it.
+pub fn access_log_settings(model: &AccessLogModel) -> AccessLogSettings {
+    AccessLogSettings {
+        target: match &model.to {
+            LogTargetModel::Stdout => LogTarget::Stdout,
+            LogTargetModel::Stderr => LogTarget::Stderr,
+            LogTargetModel::File(path) => LogTarget::File(path.clone()),
+        },
+        fields: model.fields.clone(),
+        redact: model.redact.clone(),
+        sample: model.sample.basis_points(),
+        queue: model.queue as usize,
+    }
+}
+
+/// The model's metrics as telemetry takes them.
+pub fn metrics_settings(config: &Config) -> MetricsSettings {
+    let model = &config.telemetry.metrics;
+    MetricsSettings {
+        max_routes: model.max_routes as usize,
+        buckets: model.buckets.iter().map(|bound| bound.get()).collect(),
+    }
+}
+
+/// The model's level as the `log` crate has it.
+pub const fn level(level: LogLevel) -> log::LevelFilter {
+    match level {
+        LogLevel::Error => log::LevelFilter::Error,
+        LogLevel::Warn => log::LevelFilter::Warn,
+        LogLevel::Info => log::LevelFilter::Info,
+        LogLevel::Debug => log::LevelFilter::Debug,
+        LogLevel::Trace => log::LevelFilter::Trace,
+    }
+}

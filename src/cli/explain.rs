@@ -1,0 +1,173 @@
+//! `tollgate explain`: which route a request would take, why not the others, and which policies
+//! would be in force, through the production compiler and router.
+
+use super::{complain, print};
+use crate::config::{self, Config};
+use crate::message::normalize;
+use crate::routing::{Found, Outcome, Query};
+use crate::runtime::{Compiler, Listener, Route, Snapshot, Target};
+use crate::telemetry::metrics::{Metrics, MetricsSettings};
+use crate::values::{ConfigPath, Problem};
+use pingora_http::RequestHeader;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The request that is asked about.
+pub struct Asked {
+    /// The method.
+    pub method: String,
+    /// An absolute URL, or a path.
+    pub url: String,
+    /// Header fields as `name: value`.
+    pub headers: Vec<String>,
+    /// Who asks.
+    pub client: IpAddr,
+    /// Where it comes in; default: the first listener.
+    pub listener: Option<String>,
+}
+
+pub(super) fn main(path: &Path, asked: &Asked) -> ExitCode {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(errors) => return failed(&errors.to_string()),
+    };
+    let config = Arc::new(loaded.config);
+    let compiler = Compiler::new(Metrics::new(&MetricsSettings::default(), 1));
+    let snapshot = match compiler.compile(&config) {
+        Ok(compiled) => compiled.snapshot,
+        Err(found) => return failed(&config.errors(found).to_string()),
+    };
+    match explain(&snapshot, asked) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(problem) => failed(&format!("tollgate: {problem}\n")),
+    }
+}
+
+fn failed(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::FAILURE
+}
+
+/// The explanation, as text for people.
+///
+/// # Errors
+/// The request is none, or there is no such listener.
+pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Result<String, Problem> {
+    let listener = listener(snapshot, asked.listener.as_deref())?;
+    let head = head(asked)?;
+    let host = crate::message::authority::authority(&head);
+    let options = snapshot.hosts.get(crate::message::authority::host(host)).map(|host| host.options);
+    let path = normalize::normalize(head.uri.path(), options.unwrap_or_default())
+        .map_err(|bad| Problem::new(format!("answered with 400: {bad}")))?;
+    let query = Query {
+        listener: listener.id,
+        host,
+        path: &path,
+        method: &asked.method,
+        head: &head,
+        client: asked.client,
+    };
+
+    let mut out = String::new();
+    let _ = writeln!(out, "{} {host}{path} by listener `{}`", asked.method, listener.name);
+    if path != head.uri.path() {
+        let _ = writeln!(out, "  normalised from {}", head.uri.path());
+    }
+    let explanation = snapshot.router.explain(&query);
+    let _ = writeln!(out, "\nRoutes for this host and path, in the order in which they are tried:");
+    if explanation.considered.is_empty() {
+        let _ = writeln!(out, "  none");
+    }
+    for one in &explanation.considered {
+        let route = snapshot.route(one.route);
+        let mark = if one.outcome == Outcome::Chosen { "->" } else { "  " };
+        let place = place(&snapshot.config, &ConfigPath::root().key("routes").key(&route.name));
+        let _ = writeln!(out, "{mark} {} ({place}): {}", route.name, one.outcome);
+    }
+    match explanation.found {
+        Found::Route { id, params } => {
+            describe(&mut out, snapshot, listener, snapshot.route(id), (&params, &path))
+        }
+        Found::MethodNotAllowed(allowed) => {
+            let _ = writeln!(out, "\nAnswered with 405; allowed: {}", allowed.methods().join(", "));
+        }
+        Found::NotFound => out.push_str("\nAnswered with 404: no route holds.\n"),
+    }
+    Ok(out)
+}
+
+fn describe(
+    out: &mut String,
+    snapshot: &Snapshot,
+    listener: &Listener,
+    route: &Route,
+    (params, path): (&crate::message::params::Params, &str),
+) {
+    if let Some(config) = snapshot.config.routes.get(&route.name) {
+        for (slot, name) in crate::routing::parameters(&config.matches).iter().enumerate() {
+            let _ = writeln!(out, "   {name} = {}", params.get(slot, path));
+        }
+    }
+    let _ = writeln!(out, "\nPolicies in force, in the order in which they run:");
+    let chain = route.chains.on(listener.id);
+    if chain.origins().is_empty() {
+        let _ = writeln!(out, "  none");
+    }
+    for origin in chain.origins() {
+        let enforced = if origin.enforced { ", enforced" } else { "" };
+        let _ = writeln!(out, "  {} ({}{enforced})", origin.name, place(&snapshot.config, &origin.path));
+    }
+    let name = |at: &usize| snapshot.upstreams[*at].0.name.to_string();
+    let target = match &route.target {
+        Target::Upstream(at) => format!("upstream `{}`", name(at)),
+        Target::Split(split) => {
+            let names: Vec<String> = split.shares.iter().map(|(at, _)| format!("`{}`", name(at))).collect();
+            format!("one of the upstreams {}, by weight", names.join(", "))
+        }
+        Target::Local(_) => "answered by the gateway itself".into(),
+    };
+    let _ = writeln!(out, "\nGoes to: {target}");
+}
+
+/// File and line, or the path itself where something is in no file.
+fn place(config: &Config, path: &ConfigPath) -> String {
+    config
+        .place(path)
+        .map_or_else(|| path.to_string(), |spot| format!("{}:{}", spot.file.display(), spot.line))
+}
+
+fn listener<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Listener, Problem> {
+    let mut all = snapshot.listeners.iter().flatten();
+    match name {
+        None => all.next().ok_or_else(|| Problem::new("the configuration has no listener")),
+        Some(name) => all.find(|listener| listener.name.as_str() == name).ok_or_else(|| {
+            Problem::unknown("listener", name, snapshot.config.listeners.keys().map(|n| n.as_str()))
+        }),
+    }
+}
+
+fn head(asked: &Asked) -> Result<RequestHeader, Problem> {
+    let wrong = |what: &str| Problem::new(format!("`{what}` cannot be asked about"));
+    let uri: http::Uri = asked.url.parse().map_err(|_| {
+        wrong(&asked.url).remedy("write a URL such as `http://api.example.com/orders/7`, or a path")
+    })?;
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let mut head = RequestHeader::build(asked.method.as_str(), target.as_bytes(), None)
+        .map_err(|_| wrong(&asked.method).remedy("write a method such as `GET`"))?;
+    if let Some(authority) = uri.authority() {
+        head.insert_header("host", authority.as_str()).map_err(|_| wrong(authority.as_str()))?;
+    }
+    for field in &asked.headers {
+        let split =
+            field.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+        let (name, value) = split.ok_or_else(|| wrong(field).remedy("write a field as `name: value`"))?;
+        head.append_header(name, value).map_err(|_| wrong(field))?;
+    }
+    Ok(head)
+}

@@ -1,0 +1,98 @@
+//! The commands, one file each.
+
+mod check;
+mod demo;
+mod explain;
+mod run;
+mod schema;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An API gateway: one binary, one YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a configuration
+    Run {
+        /// A YAML file, or a folder of them
+        #[arg(short, long, value_name = "PATH")]
+        config: PathBuf,
+    },
+    /// Serve conf/gateway.yaml with two small origins of its own on loopback: nothing else needed
+    Demo {
+        /// Another configuration to serve with them
+        #[arg(short, long, value_name = "PATH", default_value = "conf/gateway.yaml")]
+        config: PathBuf,
+    },
+    /// Find what is wrong with a configuration; exit code 0, or 1 if something is
+    Check {
+        /// A YAML file, or a folder of them
+        #[arg(short, long, value_name = "PATH")]
+        config: PathBuf,
+        /// How to report
+        #[arg(long, value_enum, default_value_t = check::Format::Text)]
+        format: check::Format,
+    },
+    /// Say which route a request would take, why not the others, and which policies are in force
+    Explain {
+        /// A YAML file, or a folder of them
+        #[arg(short, long, value_name = "PATH")]
+        config: PathBuf,
+        /// The method, such as GET
+        method: String,
+        /// The URL, such as http://api.example.com/orders/7
+        url: String,
+        /// A header field, such as 'x-channel: mobile'; may be repeated
+        #[arg(short = 'H', long = "header", value_name = "FIELD")]
+        headers: Vec<String>,
+        /// The client's address
+        #[arg(long, default_value = "127.0.0.1")]
+        client: std::net::IpAddr,
+        /// The listener that it comes in by; default: the first
+        #[arg(long)]
+        listener: Option<String>,
+    },
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+/// Runs a command line. The exit code is 0, 1 for what is wrong with a configuration or at run
+/// time, 2 for a command line that is none.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match arguments.command {
+        Command::Run { config } => run::main(&config),
+        Command::Demo { config } => demo::main(&config),
+        Command::Check { config, format } => check::main(&config, format),
+        Command::Explain { config, method, url, headers, client, listener } => {
+            explain::main(&config, &explain::Asked { method, url, headers, client, listener })
+        }
+        Command::Schema => schema::main(),
+    }
+}
+
+/// Prints to standard output. A reader that went away is not our trouble.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Prints to standard error.
+fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,39 @@
+//! `tollgate run`: serves.
+
+use super::complain;
+use crate::server::{self, Assembly, Options};
+use crate::telemetry::error_log::ErrorLog;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn main(config: &Path) -> ExitCode {
+    match assemble(config) {
+        Ok(assembly) => {
+            assembly.run();
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// Builds the gateway of this process, or says what is wrong.
+pub(super) fn assemble(config: &Path) -> Result<Assembly, ExitCode> {
+    let filters = std::env::var("RUST_LOG").ok();
+    let error_log = ErrorLog::install(log::LevelFilter::Info, filters.as_deref())
+        .inspect_err(|problem| complain(&format!("tollgate: {problem}\n")))
+        .ok();
+    let options = Options { sockets: BTreeMap::new(), signals: true, error_log };
+    match server::build(config, options) {
+        Ok((assembly, warnings)) => {
+            if !warnings.is_empty() {
+                complain(&warnings.to_string());
+            }
+            Ok(assembly)
+        }
+        Err(errors) => {
+            complain(&errors.to_string());
+            Err(ExitCode::FAILURE)
+        }
+    }
+}

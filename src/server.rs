@@ -1,0 +1,418 @@
+//! The composition root: builds everything once and hands it to Pingora's `Server`. The one file
+//! that knows all rooms.
+
+use crate::admin::{Admin, Readiness};
+use crate::background::reload::{self, InForce};
+use crate::background::{Cause, Reloader, Reloads, Request, Status};
+use crate::config::{Config, ConfigErrors, Loader};
+use crate::listen::{self, ConnInfo, Listeners, Observer, Unseen};
+use crate::proxy::Gateway;
+use crate::runtime::{Compiled, Compiler, Current, Snapshot};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::error_log::ErrorLog;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::random;
+use crate::values::{ConfigPath, Finding, ListenerId};
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use http::HeaderValue;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::services::background::{BackgroundService, background_service};
+use pingora_proxy::HttpProxy;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long a fresh connection may still come with a request after a shutdown began.
+const LINGER: Duration = Duration::from_millis(100);
+/// How long the last log lines may take.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// How a gateway is embedded.
+pub struct Options {
+    /// Sockets that are bound already, by the listener's name; `admin` is the admin listener's.
+    /// What is not here is bound by its address.
+    pub sockets: BTreeMap<String, TcpListener>,
+    /// Whether the process's signals are this gateway's.
+    pub signals: bool,
+    /// The error log, if it is this gateway's own.
+    pub error_log: Option<ErrorLog>,
+}
+
+/// A gateway that is built, not yet running.
+pub struct Assembly {
+    server: Server,
+    stop: StopWatch,
+    handle: Handle,
+}
+
+/// A gateway from outside.
+#[derive(Clone)]
+pub struct Handle {
+    /// The configuration in force.
+    pub current: Arc<Current>,
+    /// Where clients connect.
+    pub listeners: Listeners,
+    admin: Listeners,
+    readiness: Arc<Readiness>,
+    ready: watch::Receiver<bool>,
+    reloads: mpsc::Sender<Request>,
+    stop: watch::Sender<Stop>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    Gracefully,
+    AtOnce,
+}
+
+/// Builds a gateway from the configuration at `path`.
+///
+/// # Errors
+/// What is wrong with the configuration, or with an address, each with its place. Nothing runs then.
+pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), ConfigErrors> {
+    // First of all: Pingora would install another provider silently.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let Options { mut sockets, signals, error_log } = options;
+    let mut loader = Loader::default();
+    let loaded = loader.load(path)?;
+    let config = Arc::new(loaded.config);
+    let workers = config.process.workers.count();
+    let metrics = Metrics::new(&reload::metrics_settings(&config), workers);
+    let compiler = Arc::new(Compiler::new(Arc::clone(&metrics)));
+    let Compiled { snapshot, warnings } = compiler.compile(&config).map_err(|found| config.errors(found))?;
+    let refuse = |finding: Finding| config.errors(vec![finding]);
+
+    let in_force = InForce {
+        current: Arc::new(Current::new(Arc::clone(&snapshot))),
+        listeners: Listeners::new(),
+        admin: Listeners::new(),
+        metrics: Arc::clone(&metrics),
+        access_log: Arc::new(ArcSwapOption::from(
+            open_access_log(&config, workers, &metrics).map_err(refuse)?,
+        )),
+        error_log: error_log.clone(),
+    };
+    add_listeners(&in_force, &snapshot, &mut sockets).map_err(refuse)?;
+    metrics.set_certificates(reload::expiries(&snapshot));
+    count_connections(&in_force);
+    if let Some(log) = &error_log {
+        log.set_level(reload::level(config.telemetry.error_log.level));
+    }
+    let report = loaded.warnings.and(config.errors(warnings));
+    let reloader = Reloader {
+        path: path.to_owned(),
+        loader,
+        compiler,
+        in_force: in_force.clone(),
+        workers,
+        status: Arc::default(),
+        fingerprint: None,
+    };
+    Ok((assemble(&config, in_force, reloader, signals), report))
+}
+
+fn open_access_log(
+    config: &Config,
+    workers: usize,
+    metrics: &Metrics,
+) -> Result<Option<Arc<AccessLog>>, Finding> {
+    let Some(model) = config.telemetry.access_log.on() else { return Ok(None) };
+    let settings = reload::access_log_settings(model);
+    let path = || ConfigPath::root().key("telemetry").key("access_log");
+    AccessLog::open(&settings, workers, metrics.access_log_dropped())
+        .map(|log| Some(Arc::new(log)))
+        .map_err(|problem| Finding::error(path(), problem))
+}
+
+fn add_listeners(
+    in_force: &InForce,
+    snapshot: &Snapshot,
+    sockets: &mut BTreeMap<String, TcpListener>,
+) -> Result<(), Finding> {
+    let mut bound = |name: &str, address: SocketAddr, path: ConfigPath| match sockets.remove(name) {
+        Some(socket) => Ok(socket),
+        None => listen::bind(address).map_err(|problem| Finding::error(path.key("address"), problem)),
+    };
+    for listener in snapshot.listeners.iter().flatten() {
+        let path = ConfigPath::root().key("listeners").key(&listener.name);
+        let socket = bound(listener.name.as_str(), listener.config.address, path.clone())?;
+        let added = in_force.listeners.add(reload::spec(listener, socket));
+        added.map_err(|problem| Finding::error(path, problem))?;
+    }
+    if let Some(admin) = &snapshot.config.admin {
+        let path = ConfigPath::root().key("admin");
+        let socket = bound("admin", admin.address, path.clone())?;
+        let added = in_force.admin.add(reload::admin_spec(admin, socket));
+        added.map_err(|problem| Finding::error(path, problem))?;
+    }
+    Ok(())
+}
+
+/// Lets a scrape ask how many connections a listener has.
+fn count_connections(in_force: &InForce) {
+    let listeners = in_force.listeners.clone();
+    let current = Arc::clone(&in_force.current);
+    in_force.metrics.set_connections_source(Box::new(move |id: ListenerId| {
+        let snapshot = current.load();
+        let name = &snapshot.listener(id)?.name;
+        let counters = listeners.counters();
+        counters.iter().find(|(known, _)| known == name).map(|(_, counters)| counters.open() as u64)
+    }));
+}
+
+fn assemble(config: &Config, in_force: InForce, reloader: Reloader, signals: bool) -> Assembly {
+    let threads = config.process.workers.count();
+    let conf = ServerConf {
+        threads,
+        // Pingora multiplies by the threads to get the one cap that the pool has.
+        upstream_keepalive_pool_size: (config.process.upstream_connections as usize).div_ceil(threads),
+        max_retries: 16,
+        // The drain is ours, inside the signal watch: Pingora would sleep this out.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(5),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    let gateway = Gateway {
+        current: Arc::clone(&in_force.current),
+        metrics: Arc::clone(&in_force.metrics),
+        access_log: Arc::clone(&in_force.access_log),
+        via: via(),
+    };
+    let unseen = Arc::new(UnseenRequests {
+        current: Arc::clone(&in_force.current),
+        access_log: Arc::clone(&in_force.access_log),
+    });
+    let mut proxy = HttpProxy::new(gateway, Arc::clone(&server.configuration));
+    proxy.server_options = Some(crate::proxy::app::server_options());
+    proxy.handle_init_modules();
+
+    let (stop, stopped) = watch::channel(Stop::No);
+    let (reloads, requests) = mpsc::channel(16);
+    let (ready, is_ready) = watch::channel(false);
+    let readiness = Arc::<Readiness>::default();
+    let handle = Handle {
+        current: Arc::clone(&in_force.current),
+        listeners: in_force.listeners.clone(),
+        admin: in_force.admin.clone(),
+        readiness: Arc::clone(&readiness),
+        ready: is_ready,
+        reloads,
+        stop,
+    };
+    let admin = admin(&in_force, &handle, &reloader.status);
+    let public =
+        listen::Service::new("public", in_force.listeners.clone(), Arc::new(proxy)).observed_by(unseen);
+    server.add_service(public);
+    server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
+    server.add_service(background_service("reload", Reloads::new(reloader, requests, signals)));
+    server.add_service(background_service("readiness", AnnounceReady { handle: handle.clone(), ready }));
+    in_force.listeners.open();
+    in_force.admin.open();
+    let stop =
+        StopWatch { stopped, signals, handle: handle.clone(), access_log: Arc::clone(&in_force.access_log) };
+    Assembly { server, stop, handle }
+}
+
+fn admin(in_force: &InForce, handle: &Handle, status: &Arc<Status>) -> Admin {
+    let (asking, status) = (handle.clone(), Arc::clone(status));
+    Admin {
+        current: Arc::clone(&in_force.current),
+        metrics: Arc::clone(&in_force.metrics),
+        readiness: Arc::clone(&handle.readiness),
+        error_log: in_force.error_log.clone(),
+        reload: Box::new(move || {
+            let handle = asking.clone();
+            Box::pin(async move { handle.reload().await.map(|event| event.to_json()) })
+        }),
+        last_reload: Box::new(move || status.last().map(|event| event.to_json())),
+    }
+}
+
+/// This process in `via`: another one for each, so that a chain of gateways is no loop.
+fn via() -> HeaderValue {
+    let text = format!("1.1 tollgate-{:08x}", random::next_u64() as u32);
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("1.1 tollgate"))
+}
+
+impl Assembly {
+    /// The gateway from outside.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Serves until it is told to stop, then drains. Not to be called inside an async runtime.
+    pub fn run(self) {
+        self.server.run(RunArgs { shutdown_signal: Box::new(self.stop) });
+    }
+}
+
+impl Handle {
+    /// Waits until every listener accepts. False if the gateway ended before.
+    pub async fn ready(&self) -> bool {
+        self.ready.clone().wait_for(|ready| *ready).await.is_ok()
+    }
+
+    /// Waits, on a thread that may block, until every listener accepts; false if that takes longer.
+    pub fn ready_within(&self, time: Duration) -> bool {
+        let began = Instant::now();
+        while !*self.ready.borrow() {
+            if began.elapsed() > time {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// The bound address of a listener in force.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        let snapshot = self.current.load();
+        let id = snapshot.listeners.iter().flatten().find(|known| known.name.as_str() == listener)?.id;
+        self.listeners.address(id)
+    }
+
+    /// The bound address of the admin listener.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.address(ListenerId(0))
+    }
+
+    /// Reads the configuration again. None if the gateway is shutting down.
+    pub async fn reload(&self) -> Option<Arc<reload::Event>> {
+        let (done, event) = oneshot::channel();
+        self.reloads.send(Request { cause: Cause::Admin, done: Some(done) }).await.ok()?;
+        event.await.ok()
+    }
+
+    /// Begins a shutdown: requests that have begun may end, within the drain time.
+    pub fn stop(&self) {
+        self.stop.send_replace(Stop::Gracefully);
+    }
+
+    /// Ends at once.
+    pub fn kill(&self) {
+        self.stop.send_replace(Stop::AtOnce);
+    }
+}
+
+/// Says that the gateway is ready once its listeners accept.
+struct AnnounceReady {
+    handle: Handle,
+    ready: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl BackgroundService for AnnounceReady {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = async { tokio::join!(self.handle.listeners.ready(), self.handle.admin.ready()); } => {}
+            _ = shutdown.changed() => return,
+        }
+        self.handle.readiness.set(true);
+        self.ready.send_replace(true);
+        let _ = shutdown.changed().await;
+    }
+}
+
+/// Counts and logs what reached no hook.
+struct UnseenRequests {
+    current: Arc<Current>,
+    access_log: Arc<ArcSwapOption<AccessLog>>,
+}
+
+impl Observer for UnseenRequests {
+    fn unseen(&self, conn: &ConnInfo, cause: Unseen) {
+        if cause == Unseen::Idle {
+            return;
+        }
+        if let Some(listener) = self.current.load().listener(conn.listener()) {
+            listener.metrics.unseen(cause.as_str());
+        }
+        if let Some(log) = &*self.access_log.load() {
+            log.log(&crate::proxy::app::unseen_record(conn, cause));
+        }
+    }
+}
+
+/// Waits for the word to stop, then drains: everything happens before Pingora is told.
+struct StopWatch {
+    stopped: watch::Receiver<Stop>,
+    signals: bool,
+    handle: Handle,
+    access_log: Arc<ArcSwapOption<AccessLog>>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for StopWatch {
+    async fn recv(&self) -> ShutdownSignal {
+        let on = |kind| self.signals.then(|| signal(kind).ok()).flatten();
+        let (mut terminate, mut interrupt) = (on(SignalKind::terminate()), on(SignalKind::interrupt()));
+        let first = self.next_stop(&mut terminate, &mut interrupt).await;
+        if first == Stop::Gracefully {
+            tokio::select! {
+                () = self.drain() => {}
+                // A second word means it.
+                _ = self.next_stop(&mut terminate, &mut interrupt) => {}
+            }
+        }
+        self.flush();
+        ShutdownSignal::FastShutdown
+    }
+}
+
+impl StopWatch {
+    async fn next_stop(&self, terminate: &mut Option<Signal>, interrupt: &mut Option<Signal>) -> Stop {
+        let mut stopped = self.stopped.clone();
+        let seen = *stopped.borrow_and_update();
+        if seen != Stop::No && self.handle.readiness.is_ready() {
+            return seen;
+        }
+        tokio::select! {
+            () = raised(terminate) => Stop::Gracefully,
+            () = raised(interrupt) => Stop::AtOnce,
+            changed = stopped.changed() => match changed {
+                Ok(()) => *stopped.borrow(),
+                Err(_) => Stop::Gracefully,
+            },
+        }
+    }
+
+    async fn drain(&self) {
+        let limit = self.handle.current.load().config.process.drain.get();
+        log::info!("shutdown begins drain_ms={}", limit.as_millis());
+        self.handle.readiness.set(false);
+        let listeners = &self.handle.listeners;
+        listeners.close();
+        if listeners.connections() > 0 {
+            // A connection that was accepted just now may have its request on the way.
+            tokio::time::sleep(LINGER).await;
+        }
+        listeners.shutdown();
+        if tokio::time::timeout(limit, listeners.drained()).await.is_err() {
+            log::warn!("drain time is over, cut connections={}", listeners.connections());
+        }
+        log::info!("shutdown ends");
+    }
+
+    fn flush(&self) {
+        if let Some(log) = &*self.access_log.load()
+            && !log.flush(Instant::now() + FLUSH)
+        {
+            log::error!("the last lines of the access log are lost: its target takes none");
+        }
+    }
+}
+
+async fn raised(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
