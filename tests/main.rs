@@ -2,3 +2,7 @@
 
 #[cfg(test)]
 mod architecture;
+#[cfg(test)]
+mod e2e;
+#[cfg(test)]
+mod harness;

@@ -1,0 +1,3 @@
+//! Whole requests through the production assembly, on real sockets.
+
+mod forwarding;

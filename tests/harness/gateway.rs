@@ -1,0 +1,143 @@
+use super::{Answer, PATIENCE, send};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+use tollgate::server::{self, Handle, Options};
+
+/// A gateway that serves until it is dropped.
+pub struct Gateway {
+    handle: Handle,
+    folder: TempDir,
+    addresses: BTreeMap<String, SocketAddr>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Serves a configuration. `PORT_name` in it is the port of the listener of that name (`admin`
+    /// for the admin listener), from the operating system; without an `admin` section there is
+    /// none.
+    ///
+    /// # Panics
+    /// If the configuration is refused, with its report.
+    pub fn start(yaml: &str) -> Self {
+        Self::start_in(TempDir::new().unwrap(), yaml)
+    }
+
+    /// As [`Self::start`], with files that are in a folder already.
+    pub fn start_in(folder: TempDir, yaml: &str) -> Self {
+        let (yaml, sockets) = with_ports(&with_defaults(yaml));
+        let addresses: BTreeMap<String, SocketAddr> =
+            sockets.iter().map(|(name, socket)| (name.clone(), socket.local_addr().unwrap())).collect();
+        let path = folder.path().join("gateway.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let (built, built_here) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let options = Options { sockets, signals: false, error_log: None };
+            match server::build(&path, options) {
+                Ok((assembly, _)) => {
+                    built.send(Ok(assembly.handle().clone())).unwrap();
+                    assembly.run();
+                }
+                Err(errors) => built.send(Err(errors.to_string())).unwrap(),
+            }
+        });
+        let handle = built_here.recv().unwrap().unwrap_or_else(|report| panic!("{report}"));
+        assert!(handle.ready_within(PATIENCE), "the gateway is not ready");
+        Self { handle, folder, addresses, thread: Some(thread) }
+    }
+
+    /// Where a listener listens.
+    pub fn at(&self, listener: &str) -> SocketAddr {
+        self.addresses[listener]
+    }
+
+    /// Where the listener `web` listens.
+    pub fn web(&self) -> SocketAddr {
+        self.at("web")
+    }
+
+    /// The gateway from outside.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The folder of the configuration.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The configuration's file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("gateway.yaml")
+    }
+
+    /// Writes another configuration, ports filled in as at the start, without a reload.
+    pub fn rewrite(&self, yaml: &str) {
+        let mut yaml = with_defaults(yaml);
+        for (name, address) in &self.addresses {
+            yaml = yaml.replace(&format!("PORT_{name}"), &address.port().to_string());
+        }
+        let fresh = self.folder.path().join("next.tmp");
+        std::fs::write(&fresh, yaml).unwrap();
+        std::fs::rename(fresh, self.config()).unwrap();
+    }
+
+    /// Asks the admin listener. `fields` are further header lines, each with its line break.
+    pub fn admin(&self, method: &str, path: &str, fields: &str) -> Answer {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{fields}\r\n");
+        send(self.at("admin"), &request)
+    }
+
+    /// Reloads by the admin listener, with the token `secret`.
+    pub fn reload(&self) -> Answer {
+        self.admin("POST", "/reload", "authorization: Bearer secret\r\ncontent-length: 0\r\n")
+    }
+
+    /// Stops as SIGTERM does, and waits for the end.
+    pub fn stop(mut self) {
+        self.handle.stop();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.handle.kill();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Tests say what matters to them: no admin listener and no access log on the test's output unless
+/// asked for.
+fn with_defaults(yaml: &str) -> String {
+    let mut yaml = yaml.to_owned();
+    let has = |yaml: &str, section: &str| yaml.lines().any(|line| line.starts_with(section));
+    for (section, default) in [
+        ("version:", "version: 1\n"),
+        ("admin:", "admin: off\n"),
+        ("telemetry:", "telemetry: { access_log: off }\n"),
+        ("process:", "process: { workers: 2, drain: 10s }\n"),
+    ] {
+        if !has(&yaml, section) {
+            yaml.insert_str(0, default);
+        }
+    }
+    yaml
+}
+
+fn with_ports(yaml: &str) -> (String, BTreeMap<String, TcpListener>) {
+    let mut sockets = BTreeMap::new();
+    let mut yaml = yaml.to_owned();
+    while let Some(at) = yaml.find("PORT_") {
+        let name: String = yaml[at + 5..].chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port().to_string();
+        yaml = yaml.replace(&format!("PORT_{name}"), &port);
+        sockets.insert(name, socket);
+    }
+    (yaml, sockets)
+}

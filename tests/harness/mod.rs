@@ -1,0 +1,27 @@
+//! A gateway in the production assembly, origins and clients on real sockets, on ports from the
+//! operating system. Guards end everything that was started.
+
+mod client;
+mod gateway;
+mod origin;
+
+pub use client::{Answer, Client, get, send};
+pub use gateway::Gateway;
+pub use origin::{Origin, Received, answer};
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up: for a slow, busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// If it does not within [`PATIENCE`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
