@@ -5,14 +5,14 @@ use crate::admin::{Admin, Readiness};
 use crate::background::reload::{self, InForce};
 use crate::background::{Cause, Reloader, Reloads, Request, Status};
 use crate::config::{Config, ConfigErrors, Loader};
-use crate::listen::{self, ConnInfo, Listeners, Observer, Unseen};
+use crate::listen::{self, ConnInfo, HandshakeFailure, Listeners, Observer, Unseen};
 use crate::proxy::Gateway;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::random;
-use crate::values::{ConfigPath, Finding, ListenerId};
+use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use http::HeaderValue;
@@ -338,6 +338,14 @@ impl Observer for UnseenRequests {
         if let Some(log) = &*self.access_log.load() {
             log.log(&crate::proxy::app::unseen_record(conn, cause));
         }
+    }
+
+    // At `debug`: anyone can fail handshakes as fast as they like.
+    fn handshake_failed(&self, listener: &Name, peer: SocketAddr, cause: HandshakeFailure, detail: &str) {
+        log::debug!(
+            "handshake failed listener={listener} peer={peer} cause={} detail={detail:?}",
+            cause.as_str()
+        );
     }
 }
 

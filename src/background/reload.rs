@@ -160,14 +160,14 @@ impl Reloader {
                 log::error!(
                     "reload rejected cause={cause:?} took_ms={took}; the configuration before stays in force"
                 );
-                for error in report.iter() {
+                for error in &report {
                     log::error!("{error}");
                 }
             }
             ReloadOutcome::Unchanged => log::debug!("reload unchanged cause={cause:?} took_ms={took}"),
             ReloadOutcome::Applied => {
                 log::info!("reload applied cause={cause:?} took_ms={took}");
-                for warning in report.iter() {
+                for warning in &report {
                     log::warn!("{warning}");
                 }
             }

@@ -7,7 +7,7 @@ use crate::message::normalize;
 use crate::routing::{Found, Outcome, Query};
 use crate::runtime::{Compiler, Listener, Route, Snapshot, Target};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
-use crate::values::{ConfigPath, Problem};
+use crate::values::{ConfigPath, Name, Problem};
 use pingora_http::RequestHeader;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -92,7 +92,7 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Result<String, Problem> {
     }
     match explanation.found {
         Found::Route { id, params } => {
-            describe(&mut out, snapshot, listener, snapshot.route(id), (&params, &path))
+            describe(&mut out, snapshot, listener, snapshot.route(id), (&params, &path));
         }
         Found::MethodNotAllowed(allowed) => {
             let _ = writeln!(out, "\nAnswered with 405; allowed: {}", allowed.methods().join(", "));
@@ -147,7 +147,7 @@ fn listener<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Listen
     match name {
         None => all.next().ok_or_else(|| Problem::new("the configuration has no listener")),
         Some(name) => all.find(|listener| listener.name.as_str() == name).ok_or_else(|| {
-            Problem::unknown("listener", name, snapshot.config.listeners.keys().map(|n| n.as_str()))
+            Problem::unknown("listener", name, snapshot.config.listeners.keys().map(Name::as_str))
         }),
     }
 }

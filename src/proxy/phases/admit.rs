@@ -53,32 +53,32 @@ pub fn head(session: &Session, cx: &mut RequestContext) -> Result<(), Rejection>
 
 /// Who is at the other end, and what this request is called.
 fn identify(request: &RequestHeader, cx: &mut RequestContext) {
-    let Some(conn) = cx.conn.clone() else { return };
+    let Some(conn) = cx.conn.as_deref() else { return };
     let peer = conn.peer_addr().ip();
-    let trusted = &cx
-        .listener()
-        .map_or_else(|| Arc::clone(conn.config()), |listener| Arc::clone(&listener.config))
-        .trusted_proxies;
+    // A listener that a reload took away goes by what it had when the connection came.
+    let trusted = cx.listener().map_or(conn.config(), |listener| &listener.config).trusted_proxies.as_slice();
     let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
-    cx.believed = !trusted.is_empty() && is_trusted(peer);
-    cx.policy.secure = conn.tls().is_some();
-    cx.policy.client = peer.to_canonical();
-    if cx.believed {
+    let believed = is_trusted(peer);
+    let mut client = peer.to_canonical();
+    let mut secure = conn.tls().is_some();
+    if believed {
         let lines: Vec<&[u8]> =
             request.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-        cx.policy.client = client_ip::client_address(peer, lines.into_iter(), is_trusted);
-        let proto = request.headers.get(X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
-        cx.policy.secure = match proto {
+        client = client_ip::client_address(peer, lines.into_iter(), is_trusted);
+        secure = match request.headers.get(X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
             Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
             Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
-            _ => cx.policy.secure,
+            _ => secure,
         };
     }
-    let given = request.headers.get(X_REQUEST_ID).filter(|_| cx.believed);
-    cx.policy.request_id =
-        given.and_then(|id| RequestId::take_over(id.as_bytes())).or_else(|| Some(RequestId::new(cx.time)));
-    let given = if cx.believed { TraceContext::of(&request.headers) } else { None };
-    cx.trace = Some(given.map_or_else(|| TraceContext::begin(false), |parent| parent.child()));
+    let id = request.headers.get(X_REQUEST_ID).filter(|_| believed);
+    let id = id.and_then(|id| RequestId::take_over(id.as_bytes()));
+    let parent = if believed { TraceContext::of(&request.headers) } else { None };
+    cx.trace = Some(parent.map_or_else(|| TraceContext::begin(false), |parent| parent.child()));
+    cx.believed = believed;
+    cx.policy.client = client;
+    cx.policy.secure = secure;
+    cx.policy.request_id = id.or_else(|| Some(RequestId::new(cx.time)));
 }
 
 /// What Pingora lets through and a gateway must not, since a server behind might read it otherwise

@@ -13,7 +13,6 @@ use http::{Method, StatusCode};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
-use std::sync::Arc;
 
 /// Answers true if the request has its answer: a refusal, or what a policy or a local target says.
 pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
@@ -37,17 +36,19 @@ async fn decide(gateway: &Gateway, session: &Session, cx: &mut RequestContext) -
     if let Err(rejection) = find_route(request, cx) {
         return Verdict::Reject(Box::new(rejection));
     }
-    let snapshot = Arc::clone(&cx.snapshot);
-    let Some(route) = cx.route.map(|id| snapshot.route(id)) else { return Verdict::Continue };
-    let verdict = route.chains.on(cx.listener_id()).on_request(request, &mut cx.policy).await;
+    let listener = cx.listener_id();
+    let RequestContext { snapshot, route, policy, .. } = cx;
+    let Some(route) = route.map(|id| snapshot.route(id)) else { return Verdict::Continue };
+    let verdict = route.chains.on(listener).on_request(request, policy).await;
     if !matches!(verdict, Verdict::Continue) {
         return verdict;
     }
-    if let Some(rejection) = body_too_long(request, cx) {
-        return Verdict::Reject(Box::new(rejection));
+    if reply::content_length(request).is_some_and(|length| length > policy.body_limit) {
+        // A body that says how long it is need not come to be refused.
+        return Verdict::Reject(Box::new(super::body::too_long()));
     }
     match &route.target {
-        Target::Local(local) => local.answer(request, &cx.policy),
+        Target::Local(local) => local.answer(request, policy),
         Target::Upstream(_) | Target::Split(_) => Verdict::Continue,
     }
 }
@@ -95,12 +96,6 @@ fn no_loop(gateway: &Gateway, request: &RequestHeader) -> std::result::Result<()
         return Ok(());
     }
     Err(Rejection::new(StatusCode::LOOP_DETECTED, "loop_detected", "The request goes round in circles"))
-}
-
-/// A body that says how long it is need not come to be refused.
-fn body_too_long(request: &RequestHeader, cx: &RequestContext) -> Option<Rejection> {
-    let length = reply::content_length(request)?;
-    (length > cx.policy.body_limit).then(super::body::too_long)
 }
 
 /// `OPTIONS *` asks about the server as a whole (RFC 9110 section 9.3.7).

@@ -67,6 +67,8 @@ pub fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     let (upstream, metrics) = &cx.snapshot.upstreams[cx.exchange.upstream.ok_or_else(gone)?];
     if cx.exchange.choice.is_none() {
         cx.exchange.choice = upstream.choose(&cx.exchange.tried);
+    }
+    if cx.exchange.attempts > 1 {
         metrics.retried();
     }
     let endpoint = &upstream.endpoints[cx.exchange.choice.as_ref().ok_or_else(gone)?.endpoint];

@@ -36,13 +36,13 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
 
 /// The response pass of THE LIST: the route's or, without a route, the listener's layer.
 pub fn policies(request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut RequestContext) {
-    let snapshot = std::sync::Arc::clone(&cx.snapshot);
     let listener = cx.listener_id();
-    let chain = match cx.route {
+    let RequestContext { snapshot, route, policy, .. } = cx;
+    let chain = match *route {
         Some(id) => Some(snapshot.route(id).chains.on(listener)),
         None => snapshot.listener(listener).map(|listener| &listener.chain),
     };
     if let Some(chain) = chain {
-        chain.on_response(request, answer, &mut cx.policy);
+        chain.on_response(request, answer, policy);
     }
 }
