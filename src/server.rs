@@ -28,8 +28,6 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// How long a fresh connection may still come with a request after a shutdown began.
-const LINGER: Duration = Duration::from_millis(100);
 /// How long the last log lines may take.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -398,10 +396,6 @@ impl StopWatch {
         self.handle.readiness.set(false);
         let listeners = &self.handle.listeners;
         listeners.close();
-        if listeners.connections() > 0 {
-            // A connection that was accepted just now may have its request on the way.
-            tokio::time::sleep(LINGER).await;
-        }
         listeners.shutdown();
         if tokio::time::timeout(limit, listeners.drained()).await.is_err() {
             log::warn!("drain time is over, cut connections={}", listeners.connections());
