@@ -85,11 +85,11 @@ where
     let may_be_http2 = edge.info().config().h2c && edge.info().tls().is_none();
     if may_be_http2 {
         if !wait_for_data(&mut edge, &mut leave, true).await {
-            return part(server, open, edge).await;
+            return part(server, open, edge, Before::default()).await;
         }
         match edge.sniff().await {
             Ok(found) => protocol = found,
-            Err(_) => return note_unseen(server, open, edge.info(), Before::connection()),
+            Err(_) => return part(server, open, edge, Before::default()).await,
         }
     }
     match protocol {
@@ -115,13 +115,13 @@ async fn http1<A, S>(
 {
     let info = edge.info().clone();
     let mut reuses_left = info.limits().requests.saturating_sub(1);
+    let mut before = Before::default();
     let mut carried = None;
     let mut fresh = true;
     loop {
         if !wait_for_data(&mut edge, &mut leave, fresh).await {
-            return part(server, open, edge).await;
+            return part(server, open, edge, before).await;
         }
-        let before = Before::request(&info);
         let mut session = ServerSession::new_http1(edge);
         prepare(&mut session, carried, &info, *leave.borrow());
         session.set_keepalive_reuses_remaining(Some(reuses_left));
@@ -132,6 +132,7 @@ async fn http1<A, S>(
         let Ok(same) = stream.into_any().downcast::<Edge<S>>() else { return };
         edge = same;
         edge.between_requests();
+        before = Before { received: info.received(), sent: info.sent() };
         carried = settings;
         fresh = false;
         reuses_left = reuses_left.saturating_sub(1);
@@ -173,26 +174,22 @@ async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWat
     }
 }
 
-/// Ends an idle connection.
-async fn part<A, S: Transport>(server: &Server<A>, open: &OpenConnection, mut edge: Box<Edge<S>>) {
-    note_unseen(server, open, edge.info(), Before::request(edge.info()));
+/// Ends a connection whose next request has not come.
+async fn part<A, S: Transport>(
+    server: &Server<A>,
+    open: &OpenConnection,
+    mut edge: Box<Edge<S>>,
+    before: Before,
+) {
+    note_unseen(server, open, edge.info(), before);
     edge.shutdown().await;
 }
 
 /// The counts of a connection when a request began.
+#[derive(Clone, Copy, Default)]
 struct Before {
     received: u64,
     sent: u64,
-}
-
-impl Before {
-    fn connection() -> Self {
-        Self { received: 0, sent: 0 }
-    }
-
-    fn request(info: &ConnInfo) -> Self {
-        Self { received: info.received(), sent: info.sent() }
-    }
 }
 
 /// Counts and tells that a request came to nothing, if it did not reach the app.

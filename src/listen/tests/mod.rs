@@ -89,6 +89,8 @@ impl TestApp {
                 count.to_string().into()
             }
             "/large" => vec![b'x'; LARGE].into(),
+            // More than the kernel's buffers of both sides take.
+            "/huge" => vec![b'x'; 64 * LARGE].into(),
             "/who" => {
                 let tls = info.tls();
                 let certificate = tls.and_then(|tls| tls.certificate.as_ref());
