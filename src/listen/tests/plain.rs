@@ -60,6 +60,7 @@ async fn a_slow_header_is_answered_with_408() {
     assert_eq!(answer.status, 408, "a reused connection has the limit, too");
     assert!(answer.closes());
     reused.closed().await;
+    patiently(bench.listeners.drained()).await;
     assert_eq!(bench.unseen.causes(), [Unseen::TimedOut, Unseen::TimedOut]);
     bench.stop().await;
 }
