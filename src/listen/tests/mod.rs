@@ -1,6 +1,7 @@
 //! Real sockets, through `Service::start_service`, against a small app.
 
 mod certificates;
+mod edge;
 mod http2;
 mod lifecycle;
 mod plain;
