@@ -81,25 +81,51 @@ where
     S: Transport,
 {
     let mut leave = open.slot().leave_watch();
-    let mut protocol = edge.protocol();
-    let may_be_http2 = edge.info().config().h2c && edge.info().tls().is_none();
-    if may_be_http2 {
-        if !wait_for_data(&mut edge, &mut leave, true).await {
-            return part(server, open, edge, Before::default()).await;
-        }
-        match edge.sniff().await {
-            Ok(found) => protocol = found,
-            Err(_) => return part(server, open, edge, Before::default()).await,
-        }
+    let settled = edge.protocol();
+    let may_be_http2 = match edge.info().tls() {
+        Some(_) => settled == Protocol::Http2,
+        None => edge.info().config().h2c,
+    };
+    if !may_be_http2 {
+        return http1(server, open, edge, leave).await;
     }
-    match protocol {
-        Protocol::Http1 => http1(server, open, edge, leave).await,
-        Protocol::Http2 => {
-            // Deadlines are HTTP/2's own from here on.
-            edge.info().header_complete();
-            let app = Arc::new(Http2App::new(server.app.clone(), edge.info().limits()));
-            // Once over, the connection cannot be used again.
-            let _ = app.process_new(edge, &open.slot().leave_watch()).await;
+    // By TLS, too, the preface must come in time: the h2 crate would wait for it for ever.
+    if !wait_for_data(&mut edge, &mut leave, true).await {
+        return part(server, open, edge, Before::default()).await;
+    }
+    match (settled, edge.sniff().await) {
+        (_, Ok(Protocol::Http2)) => http2(server, open, edge).await,
+        (Protocol::Http1, Ok(Protocol::Http1)) => http1(server, open, edge, leave).await,
+        _ => part(server, open, edge, Before::default()).await,
+    }
+}
+
+async fn http2<A, S>(server: &Server<A>, open: &OpenConnection, edge: Box<Edge<S>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+    S: Transport,
+{
+    let info = edge.info().clone();
+    // The header's deadline is HTTP/1's; from here on the idle time of HTTP/2 bounds a silent client.
+    info.header_complete();
+    let app = Arc::new(Http2App::new(server.app.clone(), info.limits()));
+    let leave = open.slot().leave_watch();
+    tokio::select! {
+        // Once over, the connection cannot be used again.
+        _ = app.process_new(edge, &leave) => {}
+        () = silent_after_goaway(&info, leave.clone()) => {}
+    }
+}
+
+/// Resolves when nothing has moved on a connection for a whole idle time after it was told to go
+/// away. Pingora would wait for ever for a client that has gone without a word.
+async fn silent_after_goaway(info: &ConnInfo, mut leave: ShutdownWatch) {
+    let _ = leave.wait_for(|leaving| *leaving).await;
+    loop {
+        let before = (info.received(), info.sent());
+        pingora_timeout::sleep(info.limits().idle.get()).await;
+        if before == (info.received(), info.sent()) {
+            return;
         }
     }
 }

@@ -121,6 +121,23 @@ async fn alpn_settles_on_http_2_unless_it_is_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_2_must_begin_in_time() {
+    let authority = Authority::new();
+    let certificate = authority.issue("a", &["a.example"]);
+    let bench = Bench::start();
+    let config = listener("limits: { header_time: 100ms, idle: 200ms }");
+    let address = bench.add(0, config, Some(compile(&format!("certificates: [{certificate}]"))));
+    let mut config = authority.client_config();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    for begin in ["", "PRI * HT", "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut client = Client::over(connect(address, "a.example", &config).await.unwrap());
+        client.send(begin).await;
+        patiently(bench.listeners.drained()).await;
+    }
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_versions_and_other_ciphers_are_refused() {
     let authority = Authority::new();
     let certificate = authority.issue("a", &["a.example"]);
