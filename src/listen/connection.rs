@@ -185,6 +185,7 @@ fn prepare(
 /// True when the client has sent something, or has closed; false when it is idle for too long, or
 /// when we are going away. Nothing but the connection itself is kept in memory meanwhile.
 async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWatch, fresh: bool) -> bool {
+    // Later: a greatest age of connections ends this wait, too.
     let idle = edge.info().limits().idle.get();
     let gone = async {
         let _ = leave.wait_for(|leaving| *leaving).await;

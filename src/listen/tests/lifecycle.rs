@@ -136,3 +136,15 @@ fn an_address_that_cannot_be_bound_is_explained() {
     assert_eq!(problem.what, "address 192.0.2.1:0 is not this machine's");
     assert!(problem.remedy.unwrap().contains("0.0.0.0"));
 }
+
+/// What an idle connection costs is, beside the kernel's part, its task and its edge.
+#[test]
+fn an_idle_connection_is_small() {
+    fn size_of_answer<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+    let task = size_of_answer(crate::listen::connection::run::<TestApp>);
+    assert!(task <= 1280, "a connection's task is {task} bytes");
+    let edge = size_of::<crate::listen::Edge<TcpStream>>();
+    assert!(edge <= 384, "an edge is {edge} bytes");
+}

@@ -370,7 +370,7 @@ fn what_is_odd_is_warned_of() {
     assert_eq!(
         report(&findings, &authority),
         [
-            "Warning certificates[1].certificate: the certificate in `second.pem` expires in 1 days, at 2099-01-01T00:00:00Z",
+            "Warning certificates[1].certificate: the certificate in `second.pem` expires soon, at 2099-01-01T00:00:00Z",
             "Warning certificates[1].certificate: name `b.example` has a certificate already, with the same kind of key",
         ]
     );
