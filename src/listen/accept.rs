@@ -92,6 +92,7 @@ fn serve<A>(server: &Arc<Server<A>>, slot: &Arc<Slot>, stream: TcpStream, peer: 
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    // Later: caps on connections, of the listener and of the client's address, refuse here.
     let open = OpenConnection::new(server.shared.clone(), slot.clone());
     // On this worker: the socket belongs to its reactor.
     tokio::spawn(connection::run(server.clone(), open, stream, peer));

@@ -81,25 +81,51 @@ where
     S: Transport,
 {
     let mut leave = open.slot().leave_watch();
-    let mut protocol = edge.protocol();
-    let may_be_http2 = edge.info().config().h2c && edge.info().tls().is_none();
-    if may_be_http2 {
-        if !wait_for_data(&mut edge, &mut leave, true).await {
-            return part(server, open, edge).await;
-        }
-        match edge.sniff().await {
-            Ok(found) => protocol = found,
-            Err(_) => return note_unseen(server, open, edge.info(), Before::connection()),
-        }
+    let settled = edge.protocol();
+    let may_be_http2 = match edge.info().tls() {
+        Some(_) => settled == Protocol::Http2,
+        None => edge.info().config().h2c,
+    };
+    if !may_be_http2 {
+        return http1(server, open, edge, leave).await;
     }
-    match protocol {
-        Protocol::Http1 => http1(server, open, edge, leave).await,
-        Protocol::Http2 => {
-            // Deadlines are HTTP/2's own from here on.
-            edge.info().header_complete();
-            let app = Arc::new(Http2App::new(server.app.clone(), edge.info().limits()));
-            // Once over, the connection cannot be used again.
-            let _ = app.process_new(edge, &open.slot().leave_watch()).await;
+    // By TLS, too, the preface must come in time: the h2 crate would wait for it for ever.
+    if !wait_for_data(&mut edge, &mut leave, true).await {
+        return part(server, open, edge, Before::default()).await;
+    }
+    match (settled, edge.sniff().await) {
+        (_, Ok(Protocol::Http2)) => http2(server, open, edge).await,
+        (Protocol::Http1, Ok(Protocol::Http1)) => http1(server, open, edge, leave).await,
+        _ => part(server, open, edge, Before::default()).await,
+    }
+}
+
+async fn http2<A, S>(server: &Server<A>, open: &OpenConnection, edge: Box<Edge<S>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+    S: Transport,
+{
+    let info = edge.info().clone();
+    // The header's deadline is HTTP/1's; from here on the idle time of HTTP/2 bounds a silent client.
+    info.header_complete();
+    let app = Arc::new(Http2App::new(server.app.clone(), info.limits()));
+    let leave = open.slot().leave_watch();
+    tokio::select! {
+        // Once over, the connection cannot be used again.
+        _ = app.process_new(edge, &leave) => {}
+        () = silent_after_goaway(&info, leave.clone()) => {}
+    }
+}
+
+/// Resolves when nothing has moved on a connection for a whole idle time after it was told to go
+/// away. Pingora would wait for ever for a client that has gone without a word.
+async fn silent_after_goaway(info: &ConnInfo, mut leave: ShutdownWatch) {
+    let _ = leave.wait_for(|leaving| *leaving).await;
+    loop {
+        let before = (info.received(), info.sent());
+        pingora_timeout::sleep(info.limits().idle.get()).await;
+        if before == (info.received(), info.sent()) {
+            return;
         }
     }
 }
@@ -115,13 +141,13 @@ async fn http1<A, S>(
 {
     let info = edge.info().clone();
     let mut reuses_left = info.limits().requests.saturating_sub(1);
+    let mut before = Before::default();
     let mut carried = None;
     let mut fresh = true;
     loop {
         if !wait_for_data(&mut edge, &mut leave, fresh).await {
-            return part(server, open, edge).await;
+            return part(server, open, edge, before).await;
         }
-        let before = Before::request(&info);
         let mut session = ServerSession::new_http1(edge);
         prepare(&mut session, carried, &info, *leave.borrow());
         session.set_keepalive_reuses_remaining(Some(reuses_left));
@@ -132,6 +158,7 @@ async fn http1<A, S>(
         let Ok(same) = stream.into_any().downcast::<Edge<S>>() else { return };
         edge = same;
         edge.between_requests();
+        before = Before { received: info.received(), sent: info.sent() };
         carried = settings;
         fresh = false;
         reuses_left = reuses_left.saturating_sub(1);
@@ -158,6 +185,7 @@ fn prepare(
 /// True when the client has sent something, or has closed; false when it is idle for too long, or
 /// when we are going away. Nothing but the connection itself is kept in memory meanwhile.
 async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWatch, fresh: bool) -> bool {
+    // Later: a greatest age of connections ends this wait, too.
     let idle = edge.info().limits().idle.get();
     let gone = async {
         let _ = leave.wait_for(|leaving| *leaving).await;
@@ -173,26 +201,22 @@ async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWat
     }
 }
 
-/// Ends an idle connection.
-async fn part<A, S: Transport>(server: &Server<A>, open: &OpenConnection, mut edge: Box<Edge<S>>) {
-    note_unseen(server, open, edge.info(), Before::request(edge.info()));
+/// Ends a connection whose next request has not come.
+async fn part<A, S: Transport>(
+    server: &Server<A>,
+    open: &OpenConnection,
+    mut edge: Box<Edge<S>>,
+    before: Before,
+) {
+    note_unseen(server, open, edge.info(), before);
     edge.shutdown().await;
 }
 
 /// The counts of a connection when a request began.
+#[derive(Clone, Copy, Default)]
 struct Before {
     received: u64,
     sent: u64,
-}
-
-impl Before {
-    fn connection() -> Self {
-        Self { received: 0, sent: 0 }
-    }
-
-    fn request(info: &ConnInfo) -> Self {
-        Self { received: info.received(), sent: info.sent() }
-    }
 }
 
 /// Counts and tells that a request came to nothing, if it did not reach the app.

@@ -141,9 +141,11 @@ impl<S: Transport> Edge<S> {
         ready!(deadline.as_mut().poll(cx));
         self.header_deadline = None;
         self.info.set_header_state(HeaderState::TimedOut);
-        self.out.push(REQUEST_TIMEOUT);
-        // What the client does not accept at once is lost: it is slow, and nobody waits for it.
-        let _ = self.poll_write_out(cx);
+        if self.protocol() == Protocol::Http1 {
+            self.out.push(REQUEST_TIMEOUT);
+            // What the client does not accept at once is lost: it is slow, and nobody waits for it.
+            let _ = self.poll_write_out(cx);
+        }
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request header took too long"))
     }
 

@@ -103,3 +103,23 @@ async fn streams_of_a_connection_are_limited() {
     drop((sender, connection));
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_was_told_to_go_and_is_silent_is_cut() {
+    let bench = Bench::start();
+    let address = bench.add(0, listener("h2c: true\nlimits: { idle: 200ms }"), None);
+    let stream = patiently(TcpStream::connect(address)).await.unwrap();
+    let (mut sender, connection) = patiently(h2::client::handshake(stream)).await.unwrap();
+    let mut connection = Box::pin(connection);
+    let request = http::Request::get("http://a.example/hold").body(()).unwrap();
+    let (_answer, _) = sender.send_request(request, true).unwrap();
+    // Its stream keeps it from being idle; and from then on nobody drives the client's side.
+    tokio::select! {
+        () = bench.app.entered() => {}
+        ended = &mut connection => panic!("{ended:?}"),
+    }
+    bench.listeners.remove(ListenerId(0));
+    patiently(bench.listeners.drained()).await;
+    bench.app.release();
+    bench.stop().await;
+}

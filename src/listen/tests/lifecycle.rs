@@ -136,3 +136,56 @@ fn an_address_that_cannot_be_bound_is_explained() {
     assert_eq!(problem.what, "address 192.0.2.1:0 is not this machine's");
     assert!(problem.remedy.unwrap().contains("0.0.0.0"));
 }
+
+#[test]
+fn it_runs_in_pingoras_server() {
+    use pingora_core::server::configuration::ServerConf;
+    use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+
+    struct OnDrain(Listeners);
+    #[async_trait]
+    impl ShutdownSignalWatch for OnDrain {
+        async fn recv(&self) -> ShutdownSignal {
+            self.0.ready().await;
+            let address = self.0.address(ListenerId(0)).unwrap();
+            let mut client = Client::connect(address).await;
+            assert_eq!(client.get("/").await.status, 200);
+            self.0.shutdown();
+            patiently(self.0.drained()).await;
+            client.closed().await;
+            ShutdownSignal::GracefulTerminate
+        }
+    }
+
+    let listeners = Listeners::new();
+    let config = Arc::new(listener(""));
+    let socket = bind(config.address).unwrap();
+    let name = "served".parse().unwrap();
+    // Before the start, and with the gate open.
+    listeners.add(ListenerSpec { id: ListenerId(0), name, config, socket, tls: None }).unwrap();
+    listeners.open();
+    let app = Arc::new(TestApp { entered: Semaphore::new(0), release: Semaphore::new(0) });
+    let conf = ServerConf {
+        threads: 2,
+        listener_tasks_per_fd: 2,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(5),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.add_service(Service::new("listen", listeners.clone(), app));
+    server.run(RunArgs { shutdown_signal: Box::new(OnDrain(listeners.clone())) });
+    assert_eq!(listeners.connections(), 0);
+}
+
+/// What an idle connection costs is, beside the kernel's part, its task and its edge.
+#[test]
+fn an_idle_connection_is_small() {
+    fn size_of_answer<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+    let task = size_of_answer(crate::listen::connection::run::<TestApp>);
+    assert!(task <= 1280, "a connection's task is {task} bytes");
+    let edge = size_of::<crate::listen::Edge<TcpStream>>();
+    assert!(edge <= 384, "an edge is {edge} bytes");
+}

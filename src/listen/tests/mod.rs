@@ -1,6 +1,7 @@
 //! Real sockets, through `Service::start_service`, against a small app.
 
 mod certificates;
+mod edge;
 mod http2;
 mod lifecycle;
 mod plain;
@@ -89,6 +90,8 @@ impl TestApp {
                 count.to_string().into()
             }
             "/large" => vec![b'x'; LARGE].into(),
+            // More than the kernel's buffers of both sides take.
+            "/huge" => vec![b'x'; 64 * LARGE].into(),
             "/who" => {
                 let tls = info.tls();
                 let certificate = tls.and_then(|tls| tls.certificate.as_ref());

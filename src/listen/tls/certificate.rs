@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-const DAY: i64 = 86_400;
-const SOON: i64 = 30 * DAY;
+/// 30 days, in seconds.
+const SOON: i64 = 30 * 86_400;
 
 /// A certificate with its key, and whom it is for.
 #[derive(Debug)]
@@ -141,10 +141,8 @@ fn check_validity(facts: &Facts, path: &Path, now: i64) -> Option<Problem> {
         return Some(problem.remedy("check this machine's clock, or wait: clients refuse it until then"));
     }
     if facts.not_after - now < SOON {
-        let days = (facts.not_after - now) / DAY;
         let until = date(facts.not_after);
-        let problem =
-            Problem::new(format!("the certificate in `{shown}` expires in {days} days, at {until}"));
+        let problem = Problem::new(format!("the certificate in `{shown}` expires soon, at {until}"));
         return Some(problem.remedy("renew it"));
     }
     None
