@@ -354,8 +354,10 @@ impl InForce {
                 }
             }
         }
-        if let Some(error_log) = &self.error_log {
-            error_log.set_level(level(config.telemetry.error_log.level));
+        let before = self.current.load().config.telemetry.error_log.level;
+        let wanted = config.telemetry.error_log.level;
+        if let Some(error_log) = self.error_log.as_ref().filter(|_| before != wanted) {
+            error_log.set_level(level(wanted));
         }
     }
 }

@@ -12,6 +12,10 @@ use std::sync::Arc;
 
 /// Libraries that at `info` tell of every connection, or of what they do for themselves. They say
 /// no more than warnings unless the level is `debug` or `trace`.
+/// Pingora's proxy calls every client that breaks off an error; the access log and the metrics tell
+/// of those, and what is wrong in the gateway is logged by `proxy` itself.
+const MISLEADING: &str = "pingora_proxy";
+
 const CHATTY: &[&str] = &["pingora", "rustls", "h2", "hyper", "notify", "tokio"];
 
 /// The installed error log, to change its level.
@@ -72,6 +76,7 @@ fn build(level: LevelFilter, filters: Option<&str>) -> env_logger::Logger {
         None => {
             builder.filter_level(level);
             if level < LevelFilter::Debug {
+                builder.filter_module(MISLEADING, LevelFilter::Off);
                 for module in CHATTY {
                     builder.filter_module(module, level.min(LevelFilter::Warn));
                 }

@@ -9,6 +9,7 @@ use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace::TraceContext;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
+use pingora_core::protocols::http::v1::server::HttpSession as Http1;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::borrow::Cow;
@@ -18,16 +19,12 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Sets up the connection for this request. Pingora leaves an idle connection open for ever after
-/// its first request, and a body's read without an end, unless told otherwise each time.
+/// Sets up the connection for this request. Pingora lets a body take for ever, on its way in and on
+/// its way out, unless told otherwise each time. (Idle time and the header's are the listener's.)
 pub fn connection(session: &mut Session, cx: &mut RequestContext) {
     let Some(conn) = session.digest().and_then(ConnInfo::of).map(Arc::clone) else { return };
     conn.header_complete();
     let limits = conn.limits();
-    // Only where Pingora would keep it: it has reasons (HTTP/1.0, a shutdown) not to.
-    if session.get_keepalive().is_some() {
-        session.set_keepalive(Some(limits.idle.get().as_secs().max(1)));
-    }
     session.set_read_timeout(Some(limits.body_time.get()));
     session.set_write_timeout(Some(limits.write_time.get()));
     cx.conn = Some(conn);
@@ -107,7 +104,7 @@ fn framing(session: &Session, request: &RequestHeader) -> Result<(), Rejection> 
             return Err(malformed("a transfer coding other than chunked"));
         }
         // Pingora takes Content-Length out of the head; what came is in its raw bytes.
-        let raw = session.as_http1().map(|http1| http1.get_headers_raw_bytes()).unwrap_or_default();
+        let raw = session.as_http1().map(Http1::get_headers_raw_bytes).unwrap_or_default();
         if has_field(&raw, b"content-length") {
             return Err(malformed("Content-Length with Transfer-Encoding"));
         }

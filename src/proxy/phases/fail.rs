@@ -9,6 +9,8 @@ use pingora_proxy::{FailToProxy, Session};
 
 /// The client went away. No status of the standard; the log's word for it, as nginx has it.
 const CLIENT_GONE: &str = "client_gone";
+/// What should not happen.
+const INTERNAL_ERROR: &str = "internal_error";
 
 /// An exchange broke off after the connection was there. A reused connection may have been closed
 /// by the upstream just then: such a request goes to a fresh one, if it may be sent twice and its
@@ -40,6 +42,9 @@ pub async fn run(
     cx: &mut RequestContext,
 ) -> FailToProxy {
     let rejection = cx.refused.take().or_else(|| verdict(error).map(Box::new));
+    if rejection.as_ref().is_some_and(|rejection| rejection.code == INTERNAL_ERROR) {
+        log::error!("internal error request_id={} error={error}", cx.policy.request_id());
+    }
     let Some(rejection) = rejection else {
         cx.cause = Some(CLIENT_GONE);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -87,7 +92,7 @@ fn verdict(error: &Error) -> Option<Rejection> {
         (ErrorSource::Downstream, _) => None,
         _ => {
             let title = "Something is wrong in the gateway";
-            Some(Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", title))
+            Some(Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL_ERROR, title))
         }
     }
 }
