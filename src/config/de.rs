@@ -167,7 +167,7 @@ fn one_of(words: &[&str]) -> String {
 }
 
 /// What a plain scalar is.
-enum Plain<'s> {
+pub(super) enum Plain<'s> {
     Null,
     Bool(bool),
     Unsigned(u64),
@@ -177,7 +177,7 @@ enum Plain<'s> {
 }
 
 /// The few forms of YAML's core schema that other languages write too.
-fn plain(text: &str) -> Plain<'_> {
+pub(super) fn plain(text: &str) -> Plain<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
         "true" => return Plain::Bool(true),
