@@ -31,6 +31,11 @@ impl Misfit {
         Self::new(Problem::new(format!("expected {expected}, found {found}")))
     }
 
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.0.problem.remedy = Some(remedy.into());
+        self
+    }
+
     fn under(mut self, step: Step) -> Self {
         self.0.steps.push(step);
         self
@@ -97,15 +102,22 @@ impl de::Error for Misfit {
         let text = format!("{message:#}");
         Self::new(match text.split_once('\n') {
             Some((what, remedy)) => Problem::new(what).remedy(remedy),
+            // What serde says of every socket address.
+            None if text == "invalid socket address syntax" => {
+                Problem::new("this is not an address with a port")
+                    .remedy("write it as `0.0.0.0:8080` or `[::]:8443`")
+            }
             None => Problem::new(text),
         })
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let expected = match expected.to_string() {
-            words if words == "enum" => "a map with one key".to_owned(),
-            words => words,
-        };
+        let expected = expected.to_string();
+        if expected == "enum" {
+            return Self::expected("a map with one key", "an empty map");
+        }
+        let bare = matches!(found, Unexpected::Bool(_) | Unexpected::Unsigned(_) | Unexpected::Signed(_))
+            || matches!(found, Unexpected::Float(_));
         let found = match found {
             Unexpected::Bool(_) => "a boolean",
             Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
@@ -114,7 +126,11 @@ impl de::Error for Misfit {
             Unexpected::Map => "a map",
             _ => "something else",
         };
-        Self::expected(expected, found)
+        let mut misfit = Self::expected(&expected, found);
+        if bare && expected.contains("text") {
+            misfit.0.problem.remedy = Some("put it in quotes".to_owned());
+        }
+        misfit
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -232,7 +248,13 @@ fn wrong(node: &Node<'_>, expected: impl fmt::Display) -> Misfit {
     if node.is_null() {
         return nothing();
     }
-    Misfit::expected(expected, found(node))
+    let misfit = Misfit::expected(expected, found(node));
+    match &node.kind {
+        Kind::Scalar(Scalar { written: Some(_), .. }) => {
+            misfit.remedy("a variable is text, never a list or a map")
+        }
+        _ => misfit,
+    }
 }
 
 impl<'n> Node<'n> {
@@ -251,9 +273,13 @@ impl<'n> Node<'n> {
     }
 
     fn whole(&self, least: i128, most: i128) -> Result<i128, Misfit> {
-        let expected = format!("a whole number from {least} to {most}");
+        let expected = match (least < 0, most >= i32::MAX.into()) {
+            (true, true) => "a whole number".to_owned(),
+            (false, true) => "a whole number that is not negative".to_owned(),
+            _ => format!("a whole number from {least} to {most}"),
+        };
         let Kind::Scalar(scalar) = &self.kind else { return Err(wrong(self, expected)) };
-        if !scalar.plain {
+        if scalar.is_quoted() {
             return Err(Misfit::new(
                 Problem::new(format!("expected {expected}, found text")).remedy("take the quotes away"),
             ));
@@ -305,14 +331,14 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         let expected = "`true` or `false`";
         let Kind::Scalar(scalar) = &self.kind else { return Err(wrong(self, expected)) };
-        match (scalar.plain, plain(&scalar.text)) {
+        match (!scalar.is_quoted(), plain(&scalar.text)) {
             (true, Plain::Bool(is)) => return visitor.visit_bool(is),
             (true, Plain::Null) if scalar.written.is_none() => return Err(nothing()),
             _ => {}
         }
         let problem = Problem::new(format!("expected {expected}, found `{}`", shown(&scalar.text)));
         Err(Misfit::new(match scalar.text.to_ascii_lowercase().as_str() {
-            "true" | "false" if !scalar.plain => problem.remedy("take the quotes away"),
+            "true" | "false" if scalar.is_quoted() => problem.remedy("take the quotes away"),
             "true" | "yes" | "on" | "y" => problem.remedy("write `true`"),
             "false" | "no" | "off" | "n" => problem.remedy("write `false`"),
             _ => problem,
@@ -327,7 +353,7 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         let Kind::Scalar(scalar) = &self.kind else { return Err(wrong(self, "a number")) };
-        match (scalar.plain, plain(&scalar.text)) {
+        match (!scalar.is_quoted(), plain(&scalar.text)) {
             (true, Plain::Unsigned(n)) => visitor.visit_f64(n as f64),
             (true, Plain::Signed(n)) => visitor.visit_f64(n as f64),
             (true, Plain::Float(n)) => visitor.visit_f64(n),
@@ -362,10 +388,10 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match &self.kind {
             Kind::List(items) => visitor.visit_seq(Items { items, next: 0 }),
-            Kind::Scalar(_) if !self.is_null() => Err(Misfit::new(
-                Problem::new(format!("expected a list, found {}", found(self)))
-                    .remedy("put `[` and `]` around it, or `- ` before it"),
-            )),
+            Kind::Scalar(scalar) if scalar.written.is_none() && !self.is_null() => {
+                Err(wrong(self, "a list").remedy("put `[` and `]` around it, or `- ` before it"))
+            }
+            Kind::Map(_) => Err(wrong(self, "a list").remedy("write `- value` instead of `name: value`")),
             _ => Err(wrong(self, "a list")),
         }
     }
@@ -373,10 +399,7 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match &self.kind {
             Kind::Map(entries) => Entries::all(entries, visitor),
-            Kind::List(_) => Err(Misfit::new(
-                Problem::new("expected a map, found a list")
-                    .remedy("write `name: value` instead of `- value`"),
-            )),
+            Kind::List(_) => Err(wrong(self, "a map").remedy("write `name: value` instead of `- value`")),
             _ => Err(wrong(self, "a map")),
         }
     }
@@ -389,11 +412,8 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     ) -> Result<V::Value, Misfit> {
         match &self.kind {
             Kind::Map(_) => self.deserialize_map(visitor),
-            _ if self.is_null() => Err(nothing()),
-            _ => Err(Misfit::new(
-                Problem::new(format!("expected a map, found {}", found(self)))
-                    .remedy(format!("its fields are {}", one_of(fields))),
-            )),
+            Kind::Scalar(scalar) if self.is_null() || scalar.written.is_some() => Err(wrong(self, "a map")),
+            _ => Err(wrong(self, "a map").remedy(format!("its fields are {}", one_of(fields)))),
         }
     }
 
@@ -490,7 +510,13 @@ impl<'de> de::MapAccess<'de> for Entries<'_, '_> {
         while let Some((key, value)) = self.entries.get(self.next) {
             self.next += 1;
             if !matches!(value.kind, Kind::Gone) {
-                return seed.deserialize(KeyText(&key.text)).map(Some).map_err(|misfit| misfit.on_key(key));
+                return seed.deserialize(KeyText(&key.text)).map(Some).map_err(|misfit| {
+                    let misfit = misfit.on_key(key);
+                    match key.text.contains("${") {
+                        true => misfit.remedy("variables are replaced in values alone, never in keys"),
+                        false => misfit,
+                    }
+                });
             }
         }
         Ok(None)

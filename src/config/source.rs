@@ -159,9 +159,9 @@ impl<'s> Locator<'s> {
     }
 
     /// Where `path` stands, in which file.
-    fn place(&self, path: &ConfigPath) -> Option<(usize, Place)> {
+    fn place(&self, path: &ConfigPath, at_key: bool) -> Option<(usize, Place)> {
         let file = self.file_of(path)?;
-        Some((file, self.tree(file)?.place_of(path, false)))
+        Some((file, self.tree(file)?.place_of(path, at_key)))
     }
 
     /// Where `path` stands, if it is written at all.
@@ -208,9 +208,9 @@ impl<'s> Locator<'s> {
 
     /// What is wrong at a path, whatever file it is in.
     pub fn finding(&self, finding: Finding) -> ConfigError {
-        let other = finding.other.and_then(|path| self.place(&path));
+        let other = finding.other.and_then(|path| self.place(&path, false));
         let other = other.map(|(file, place)| self.spot(file, place));
-        let at = self.place(&finding.path).or_else(|| match &*self.sources.files {
+        let at = self.place(&finding.path, finding.at_key).or_else(|| match &*self.sources.files {
             [_] => Some((0, Place { line: 1, column: 1, ..Place::default() })),
             _ => None,
         });

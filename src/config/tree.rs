@@ -53,6 +53,14 @@ pub(super) struct Scalar<'a> {
     pub written: Option<Cow<'a, str>>,
 }
 
+impl Scalar<'_> {
+    /// True for text that was put in quotes so that it is nothing but text. A variable is text that
+    /// a number may be read from, and inside of `{ }` it cannot be written without quotes.
+    pub fn is_quoted(&self) -> bool {
+        !self.plain && self.written.is_none()
+    }
+}
+
 /// A key of a map.
 #[derive(Clone, Debug)]
 pub(super) struct Key<'a> {
@@ -181,7 +189,7 @@ pub(super) fn parse(text: &str) -> Parsed<'_> {
     for next in parser::Parser::new_from_str_with_options(text, options) {
         let outcome = match next {
             Ok((event, span)) => builder.take(event, place(&span)),
-            Err(error) => Err(syntax(&error)),
+            Err(error) => Err(syntax(&error, text)),
         };
         if let Err(fault) = outcome {
             builder.faults.push(fault);
@@ -377,10 +385,15 @@ pub(super) fn shown(text: &str) -> String {
     }
 }
 
-fn syntax(error: &parser::ScanError) -> Fault {
+fn syntax(error: &parser::ScanError, text: &str) -> Fault {
     use parser::ErrorKind as E;
+    let marker = error.marker();
+    let line = text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
     let problem =
         match error.kind() {
+            E::ExpectedFlowMappingSeparator | E::ExpectedFlowSequenceSeparator if line.contains("${") => {
+                Problem::new("`${…}` without quotes inside of `{ }` or `[ ]`").remedy("write `\"${NAME}\"`")
+            }
             E::TabNotAllowed | E::TabInBlockIndentation | E::TabInIndentation | E::TabAtBlockScalarStart => {
                 Problem::new("a tab where YAML wants spaces").remedy("indent with spaces")
             }
@@ -397,6 +410,14 @@ fn syntax(error: &parser::ScanError) -> Fault {
             | E::UnclosedFlowCollection { .. } => {
                 Problem::new("a `[` or `{` that is not closed").remedy("close it with `]` or `}`")
             }
+            E::ExpectedFlowMappingSeparator => Problem::new("`,` or `}` is missing before this")
+                .remedy("close the `{`; put quotes around text that holds `{`, `}`, `[`, `]` or `,`"),
+            E::ExpectedFlowSequenceSeparator => Problem::new("`,` or `]` is missing before this")
+                .remedy("close the `[`; put quotes around text that holds `{`, `}`, `[`, `]` or `,`"),
+            E::ExpectedBlockMappingKey | E::InvalidIndentation => {
+                Problem::new("this line does not line up with those above it")
+                    .remedy("give the keys of one map the same indentation")
+            }
             E::MappingValueNotAllowed => Problem::new("`:` is not allowed here")
                 .remedy("put quotes around text with `: ` in it, and check the indentation"),
             E::SimpleKeyExpected => Problem::new("`:` is missing after a key")
@@ -408,7 +429,6 @@ fn syntax(error: &parser::ScanError) -> Fault {
             kind => Problem::new(format!("this is not YAML: {kind}"))
                 .remedy("check the indentation and the quotes"),
         };
-    let marker = error.marker();
     let place = Place {
         line: marker.line().max(1) as u32,
         column: marker.col() as u32 + 1,

@@ -50,7 +50,7 @@ fn pages(pages: &BTreeMap<u16, PathBuf>, path: &ConfigPath, findings: &mut Findi
         if !(400..=599).contains(status) {
             let problem = Problem::new(format!("{status} is not the status of an error"))
                 .remedy("error pages are for 400 to 599");
-            findings.error(at.clone(), problem);
+            findings.error_at_key(at.clone(), problem);
         }
         if readable(file, at.clone(), findings).is_some_and(|size| size > LARGEST_PAGE) {
             let problem = Problem::new(format!("`{}` is larger than 1MiB", file.display()))

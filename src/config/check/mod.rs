@@ -45,6 +45,10 @@ impl Findings {
         self.0.push(Finding::error(path, problem));
     }
 
+    fn error_at_key(&mut self, path: ConfigPath, problem: Problem) {
+        self.0.push(Finding::error(path, problem).at_key());
+    }
+
     fn warning(&mut self, path: ConfigPath, problem: Problem) {
         self.0.push(Finding::warning(path, problem));
     }

@@ -159,8 +159,8 @@ fn telemetry(telemetry: &Telemetry, findings: &mut Findings) {
 }
 
 fn buckets(buckets: &[Duration], path: &ConfigPath, findings: &mut Findings) {
-    if buckets.is_empty() || buckets.len() > MOST_BUCKETS {
-        let problem = Problem::new(format!("{} buckets", buckets.len()))
+    if !(1..=MOST_BUCKETS).contains(&buckets.len()) {
+        let problem = Problem::new(format!("there cannot be {} buckets", buckets.len()))
             .remedy(format!("give 1 to {MOST_BUCKETS} upper bounds"));
         findings.error(path.clone(), problem);
     }

@@ -171,7 +171,11 @@ fn target<'c>(
         used.insert(upstream);
         if !config.upstreams.contains_key(upstream) && !unread.covers("upstreams", upstream.as_str()) {
             let known = config.upstreams.keys().map(Name::as_str);
-            findings.error(path(), Problem::unknown("upstream", upstream.as_str(), known));
+            let problem = Problem::unknown("upstream", upstream.as_str(), known);
+            match &route.to {
+                Target::Split(_) => findings.error_at_key(path(), problem),
+                _ => findings.error(path(), problem),
+            }
         }
     };
     match &route.to {

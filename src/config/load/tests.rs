@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 const GOOD: &str = "version: 1
-process: { drain: 5s, workers: ${WORKERS} }
+process: { drain: 5s, workers: \"${WORKERS}\" }
 admin: { token: \"${TOKEN}\" }
 listeners:
   web:
@@ -90,9 +90,9 @@ fn places_are_exact() {
     for (at, line, column) in [
         ("routes.orders", 14, 3),
         ("routes.orders.to", 19, 9),
-        ("routes.orders.match.0.hosts.0", 15, 21),
+        ("routes.orders.match.0.hosts.0", 15, 22),
         ("routes.orders.policies.headers", 18, 7),
-        ("upstreams.orders.endpoints.1.weight", 12, 41),
+        ("upstreams.orders.endpoints.1.weight", 12, 42),
         ("process.drain", 2, 19),
     ] {
         let spot = config.place(&path(at)).unwrap_or_else(|| panic!("{at}"));
@@ -135,7 +135,7 @@ fn an_unchanged_file_is_not_parsed_again_unless_its_variables_changed() {
             "a.yaml",
             "version: 1\nlisteners:\n  w: { address: 127.0.0.1:0 }\nroutes:\n  a: { to: { echo: {} } }\n",
         ),
-        ("b.yaml", "routes:\n  b: { priority: ${P}, to: { echo: {} } }\n"),
+        ("b.yaml", "routes:\n  b: { priority: \"${P}\", to: { echo: {} } }\n"),
     ]);
     let mut loader = Loader::new(Changing(value.clone(), Arc::default()));
     let first = loader.load(folder.path()).unwrap().config;
@@ -206,7 +206,7 @@ fn what_nobody_wrote_is_the_default() {
 /// Other readers of the same text must not see something else in it.
 #[test]
 fn three_readers_agree() {
-    let text = GOOD.replace("${WORKERS}", "4").replace("${PRIORITY:-3}", "3");
+    let text = GOOD.replace("\"${WORKERS}\"", "4").replace("${PRIORITY:-3}", "3");
     let ours: Document =
         serde::Deserialize::deserialize(&crate::config::tree::parse(&text).root.unwrap()).unwrap();
     let saphyr: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
