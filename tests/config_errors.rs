@@ -182,6 +182,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ("secret_under_a_misspelt_key", "admin: { tokn: hunter2 }\n"),
     ("secret_before_bad_yaml", "admin: { token: hunter2, address: \"127\n"),
     ("secret_over_several_lines", "admin:\n  token: \"hunter2\n    hunter3\"\n  adress: 127.0.0.1:1\n"),
+    (
+        "secret_with_old_line_breaks",
+        "admin:\r  token: hunter2\r  address: 127.0.0.1:1\rprocess:\r  drain: 3\r",
+    ),
     // Several at once, and what only follows from another is not told
     (
         "all_at_once",

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 /// How deep a file may nest. The language itself needs about ten.
 pub(super) const DEEPEST: usize = 64;
-/// How many nodes the aliases of a file may stand for, all together.
+/// How many nodes the anchors and aliases of a file may stand for, all together.
 const ALIASED: usize = 100_000;
 /// From how many keys on a map looks for duplicates by hash.
 const MANY_KEYS: usize = 16;
@@ -279,6 +279,8 @@ impl<'a> Builder<'a> {
 
     fn finish(&mut self, node: Node<'a>, anchor: usize) -> Result<(), Fault> {
         if anchor != 0 {
+            let (size, _) = node.size_and_depth();
+            self.repeat(size, node.place)?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(open) = self.open.last_mut() else {
@@ -318,24 +320,27 @@ impl<'a> Builder<'a> {
     }
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Fault> {
-        let Some(node) = self.anchors.get(&anchor) else {
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
             let problem = Problem::new("an alias inside of what it stands for")
                 .remedy("an alias can only repeat what has ended before it");
             return Err(self.fault(place, problem));
         };
         let (size, depth) = node.size_and_depth();
-        self.aliased += size;
-        if self.aliased > ALIASED {
-            let problem =
-                Problem::new(format!("the aliases of this file stand for more than {ALIASED} values"))
-                    .remedy("write out what is repeated, or repeat less");
-            return Err(self.fault(place, problem));
-        }
+        self.repeat(size, place)?;
         if self.open.len() + depth > DEEPEST {
             return Err(self.fault(place, too_deep()));
         }
-        let node = node.clone();
         self.finish(node, 0)
+    }
+
+    /// Counts values that anchors keep and aliases copy.
+    fn repeat(&mut self, size: usize, place: Place) -> Result<(), Fault> {
+        self.aliased += size;
+        if self.aliased <= ALIASED {
+            return Ok(());
+        }
+        let what = format!("the anchors and aliases of this file stand for more than {ALIASED} values");
+        Err(self.fault(place, Problem::new(what).remedy("repeat less, or write it out")))
     }
 
     fn refuse_tag(&mut self, place: Place) {
@@ -377,6 +382,19 @@ fn too_deep() -> Problem {
         .remedy("nothing in a configuration needs that")
 }
 
+/// A line of a text, from 1. YAML ends a line at a lone carriage return as well; who counted
+/// otherwise would show another line than the parser means.
+pub(super) fn line(text: &str, number: u32) -> Option<&str> {
+    let mut rest = text;
+    for _ in 1..number {
+        let end = rest.find(['\n', '\r'])?;
+        let wide = rest[end..].starts_with("\r\n");
+        rest = &rest[end + if wide { 2 } else { 1 }..];
+    }
+    let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
+    (number > 0).then(|| &rest[..end])
+}
+
 /// At most 60 characters of a text, for a message.
 pub(super) fn shown(text: &str) -> String {
     match text.char_indices().nth(60) {
@@ -388,7 +406,7 @@ pub(super) fn shown(text: &str) -> String {
 fn syntax(error: &parser::ScanError, text: &str) -> Fault {
     use parser::ErrorKind as E;
     let marker = error.marker();
-    let line = text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
+    let line = line(text, marker.line() as u32).unwrap_or_default();
     let problem =
         match error.kind() {
             E::ExpectedFlowMappingSeparator | E::ExpectedFlowSequenceSeparator if line.contains("${") => {

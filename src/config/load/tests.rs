@@ -206,15 +206,23 @@ fn what_nobody_wrote_is_the_default() {
 /// Other readers of the same text must not see something else in it.
 #[test]
 fn three_readers_agree() {
-    let text = GOOD.replace("\"${WORKERS}\"", "4").replace("${PRIORITY:-3}", "3");
-    let ours: Document =
-        serde::Deserialize::deserialize(&crate::config::tree::parse(&text).root.unwrap()).unwrap();
-    let saphyr: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
-    let yaml: serde_json::Value =
-        serde_json::to_value(serde_yaml::from_str::<serde_yaml::Value>(&text).unwrap()).unwrap();
-    assert_eq!(saphyr, yaml);
-    let theirs: Document = serde_json::from_value(yaml).unwrap();
-    assert_eq!(serde_json::to_value(&ours).unwrap(), serde_json::to_value(&theirs).unwrap());
+    let mut texts = vec![GOOD.replace("\"${WORKERS}\"", "4").replace("${PRIORITY:-3}", "3")];
+    for folder in ["conf", "conf/examples"] {
+        let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).into_iter().flatten();
+        let files = files.map(|file| file.unwrap().path());
+        let yaml = files.filter(|file| file.extension().is_some_and(|end| end == "yaml"));
+        texts.extend(yaml.map(|file| fs::read_to_string(file).unwrap()).filter(|text| !text.contains("${")));
+    }
+    for text in texts {
+        let tree = crate::config::tree::parse(&text).root.unwrap();
+        let ours: Document = serde::Deserialize::deserialize(&tree).unwrap();
+        let saphyr: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        let yaml: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        let yaml = serde_json::to_value(yaml).unwrap();
+        assert_eq!(saphyr, yaml);
+        let theirs: Document = serde_json::from_value(yaml).unwrap();
+        assert_eq!(serde_json::to_value(&ours).unwrap(), serde_json::to_value(&theirs).unwrap());
+    }
 }
 
 #[test]
