@@ -3,171 +3,14 @@
 //! Stricter than most readers of YAML, so that nothing is guessed: a number is not text, `yes` and
 //! `on` are not booleans, a key without a value is not a default.
 
+use super::misfit::{Misfit, one_of};
 use super::tree::{Key, Kind, Node, Scalar, shown};
-use crate::values::{ConfigPath, Problem, Step, nearest};
-use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Unexpected, Visitor};
+use crate::values::{Problem, Step};
+use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Visitor};
 use std::fmt;
 
-/// A value that does not fit where it stands.
-#[derive(Debug)]
-pub(super) struct Misfit(Box<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    /// From the value up to the root.
-    steps: Vec<Step>,
-    /// It is about the key, whatever its value.
-    at_key: bool,
-    missing: Option<&'static str>,
-    problem: Problem,
-}
-
-impl Misfit {
-    fn new(problem: Problem) -> Self {
-        Self(Box::new(Inner { steps: Vec::new(), at_key: false, missing: None, problem }))
-    }
-
-    fn expected(expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        Self::new(Problem::new(format!("expected {expected}, found {found}")))
-    }
-
-    fn under(mut self, step: Step) -> Self {
-        self.0.steps.push(step);
-        self
-    }
-
-    fn on_key(mut self, key: &Key<'_>) -> Self {
-        self.0.at_key = self.0.steps.is_empty();
-        self.under(Step::Key(key.text.to_string()))
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> ConfigPath {
-        self.0.steps.iter().rev().fold(ConfigPath::root(), |path, step| match step {
-            Step::Key(key) => path.key(key),
-            Step::Index(index) => path.index(*index),
-        })
-    }
-
-    /// True if it is about the last key of its path rather than about the value.
-    pub fn at_key(&self) -> bool {
-        self.0.at_key
-    }
-
-    /// The field that is missing at its path, if that is what is wrong.
-    pub fn missing(&self) -> Option<&'static str> {
-        self.0.missing
-    }
-
-    /// What is wrong.
-    pub fn into_problem(self) -> Problem {
-        self.0.problem
-    }
-
-    /// What came from the environment is not repeated: it may be a secret in the wrong place.
-    fn without_value_of(mut self, node: &Node<'_>) -> Self {
-        if let Kind::Scalar(Scalar { text, written: Some(written), .. }) = &node.kind
-            && self.0.steps.is_empty()
-        {
-            let head: String = text.chars().take(12).collect();
-            let written = shown(written);
-            let said = &mut self.0.problem.what;
-            if !text.is_empty() && said.contains(&format!("`{text}`")) {
-                *said = said.replace(&format!("`{text}`"), &format!("`{written}`"));
-            }
-            if !head.is_empty() && said.contains(&head) && !written.contains(&head) {
-                *said = format!("the value of `{written}` does not fit here");
-            }
-        }
-        self
-    }
-}
-
-impl fmt::Display for Misfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.problem)
-    }
-}
-
-impl std::error::Error for Misfit {}
-
-impl de::Error for Misfit {
-    /// A [`Problem`] prints its remedy on a second line if asked for the alternate form.
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        let text = format!("{message:#}");
-        Self::new(match text.split_once('\n') {
-            Some((what, remedy)) => Problem::new(what).remedy(remedy),
-            None => Problem::new(text),
-        })
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let expected = match expected.to_string() {
-            words if words == "enum" => "a map with one key".to_owned(),
-            words => words,
-        };
-        let found = match found {
-            Unexpected::Bool(_) => "a boolean",
-            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
-            Unexpected::Str(_) | Unexpected::Char(_) => "text",
-            Unexpected::Seq => "a list",
-            Unexpected::Map => "a map",
-            _ => "something else",
-        };
-        Self::expected(expected, found)
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        match found {
-            Unexpected::Str(text) => Self::expected(expected, format_args!("`{}`", shown(text))),
-            Unexpected::Unsigned(n) => Self::expected(expected, format_args!("`{n}`")),
-            Unexpected::Signed(n) => Self::expected(expected, format_args!("`{n}`")),
-            other => Self::invalid_type(other, expected),
-        }
-    }
-
-    fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
-        Self::expected(expected, format_args!("{length} values"))
-    }
-
-    fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
-        Self::new(unknown("unknown choice", variant, known))
-    }
-
-    fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
-        Self::new(unknown("unknown field", field, known))
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        let mut misfit = Self::new(
-            Problem::new(format!("missing field `{field}`")).remedy(format!("add `{field}: …` here")),
-        );
-        misfit.0.missing = Some(field);
-        misfit
-    }
-
-    fn duplicate_field(field: &'static str) -> Self {
-        Self::new(Problem::new(format!("duplicate key `{field}`")))
-    }
-}
-
-fn unknown(kind: &str, name: &str, known: &[&str]) -> Problem {
-    let problem = Problem::new(format!("{kind} `{}`", shown(name)));
-    if let Some(near) = nearest(name, known.iter().copied()) {
-        return problem.remedy(format!("did you mean `{near}`?"));
-    }
-    match known {
-        [] => problem.remedy("nothing can be said here"),
-        known => problem.remedy(format!("known: {}", one_of(known))),
-    }
-}
-
-fn one_of(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-}
-
 /// What a plain scalar is.
-enum Plain<'s> {
+pub(super) enum Plain<'s> {
     Null,
     Bool(bool),
     Unsigned(u64),
@@ -177,7 +20,7 @@ enum Plain<'s> {
 }
 
 /// The few forms of YAML's core schema that other languages write too.
-fn plain(text: &str) -> Plain<'_> {
+pub(super) fn plain(text: &str) -> Plain<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
         "true" => return Plain::Bool(true),
@@ -232,7 +75,13 @@ fn wrong(node: &Node<'_>, expected: impl fmt::Display) -> Misfit {
     if node.is_null() {
         return nothing();
     }
-    Misfit::expected(expected, found(node))
+    let misfit = Misfit::expected(expected, found(node));
+    match &node.kind {
+        Kind::Scalar(Scalar { written: Some(_), .. }) => {
+            misfit.remedy("a variable is text, never a list or a map")
+        }
+        _ => misfit,
+    }
 }
 
 impl<'n> Node<'n> {
@@ -251,9 +100,13 @@ impl<'n> Node<'n> {
     }
 
     fn whole(&self, least: i128, most: i128) -> Result<i128, Misfit> {
-        let expected = format!("a whole number from {least} to {most}");
+        let expected = match (least < 0, most >= i32::MAX.into()) {
+            (true, true) => "a whole number".to_owned(),
+            (false, true) => "a whole number that is not negative".to_owned(),
+            _ => format!("a whole number from {least} to {most}"),
+        };
         let Kind::Scalar(scalar) = &self.kind else { return Err(wrong(self, expected)) };
-        if !scalar.plain {
+        if scalar.is_quoted() {
             return Err(Misfit::new(
                 Problem::new(format!("expected {expected}, found text")).remedy("take the quotes away"),
             ));
@@ -305,14 +158,14 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         let expected = "`true` or `false`";
         let Kind::Scalar(scalar) = &self.kind else { return Err(wrong(self, expected)) };
-        match (scalar.plain, plain(&scalar.text)) {
+        match (!scalar.is_quoted(), plain(&scalar.text)) {
             (true, Plain::Bool(is)) => return visitor.visit_bool(is),
             (true, Plain::Null) if scalar.written.is_none() => return Err(nothing()),
             _ => {}
         }
         let problem = Problem::new(format!("expected {expected}, found `{}`", shown(&scalar.text)));
         Err(Misfit::new(match scalar.text.to_ascii_lowercase().as_str() {
-            "true" | "false" if !scalar.plain => problem.remedy("take the quotes away"),
+            "true" | "false" if scalar.is_quoted() => problem.remedy("take the quotes away"),
             "true" | "yes" | "on" | "y" => problem.remedy("write `true`"),
             "false" | "no" | "off" | "n" => problem.remedy("write `false`"),
             _ => problem,
@@ -327,7 +180,7 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         let Kind::Scalar(scalar) = &self.kind else { return Err(wrong(self, "a number")) };
-        match (scalar.plain, plain(&scalar.text)) {
+        match (!scalar.is_quoted(), plain(&scalar.text)) {
             (true, Plain::Unsigned(n)) => visitor.visit_f64(n as f64),
             (true, Plain::Signed(n)) => visitor.visit_f64(n as f64),
             (true, Plain::Float(n)) => visitor.visit_f64(n),
@@ -362,10 +215,10 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match &self.kind {
             Kind::List(items) => visitor.visit_seq(Items { items, next: 0 }),
-            Kind::Scalar(_) if !self.is_null() => Err(Misfit::new(
-                Problem::new(format!("expected a list, found {}", found(self)))
-                    .remedy("put `[` and `]` around it, or `- ` before it"),
-            )),
+            Kind::Scalar(scalar) if scalar.written.is_none() && !self.is_null() => {
+                Err(wrong(self, "a list").remedy("put `[` and `]` around it, or `- ` before it"))
+            }
+            Kind::Map(_) => Err(wrong(self, "a list").remedy("write `- value` instead of `name: value`")),
             _ => Err(wrong(self, "a list")),
         }
     }
@@ -373,10 +226,7 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match &self.kind {
             Kind::Map(entries) => Entries::all(entries, visitor),
-            Kind::List(_) => Err(Misfit::new(
-                Problem::new("expected a map, found a list")
-                    .remedy("write `name: value` instead of `- value`"),
-            )),
+            Kind::List(_) => Err(wrong(self, "a map").remedy("write `name: value` instead of `- value`")),
             _ => Err(wrong(self, "a map")),
         }
     }
@@ -389,11 +239,8 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
     ) -> Result<V::Value, Misfit> {
         match &self.kind {
             Kind::Map(_) => self.deserialize_map(visitor),
-            _ if self.is_null() => Err(nothing()),
-            _ => Err(Misfit::new(
-                Problem::new(format!("expected a map, found {}", found(self)))
-                    .remedy(format!("its fields are {}", one_of(fields))),
-            )),
+            Kind::Scalar(scalar) if self.is_null() || scalar.written.is_some() => Err(wrong(self, "a map")),
+            _ => Err(wrong(self, "a map").remedy(format!("its fields are {}", one_of(fields)))),
         }
     }
 
@@ -490,7 +337,13 @@ impl<'de> de::MapAccess<'de> for Entries<'_, '_> {
         while let Some((key, value)) = self.entries.get(self.next) {
             self.next += 1;
             if !matches!(value.kind, Kind::Gone) {
-                return seed.deserialize(KeyText(&key.text)).map(Some).map_err(|misfit| misfit.on_key(key));
+                return seed.deserialize(KeyText(&key.text)).map(Some).map_err(|misfit| {
+                    let misfit = misfit.on_key(key);
+                    match key.text.contains("${") {
+                        true => misfit.remedy("variables are replaced in values alone, never in keys"),
+                        false => misfit,
+                    }
+                });
             }
         }
         Ok(None)

@@ -1,8 +1,8 @@
 //! `${NAME}` and `${NAME:-default}` in scalars.
 //!
 //! What comes from the environment is text, never structure: it cannot become a list, a map, a key
-//! or nothing. A field that wants a number or a boolean reads the text as one, as long as the
-//! scalar has no quotes. `$${` stands for `${`; any other `$` for itself.
+//! or nothing. A field that wants a number or a boolean reads the text as one, with quotes around it
+//! or without (inside of `{ }` YAML itself asks for the quotes). `$${` stands for `${`; any other `$` for itself.
 
 use super::tree::{Fault, Kind, Node, Place, Scalar, shown};
 use crate::values::{ConfigPath, Problem, Step};

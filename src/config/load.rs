@@ -147,7 +147,7 @@ fn conclude(
     let (twice, mut config) = (merge.twice, merge.config);
     let mut findings = Vec::new();
     read_secrets(&mut config, &mut findings);
-    check::check(&config, unread, &mut findings);
+    findings.extend(check::check(&config, unread));
     let versions = sources.files.iter().filter(|source| source.document.version.is_some()).count();
     if versions == 0 && !unread.covers("version", "") {
         errors.push(no_version(&sources));

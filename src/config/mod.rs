@@ -9,10 +9,12 @@ mod de;
 mod environment;
 mod error;
 mod load;
+mod misfit;
 pub mod model;
 mod read;
 mod secrets;
 mod source;
+mod syntax;
 mod tree;
 mod view;
 

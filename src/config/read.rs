@@ -5,7 +5,7 @@ use super::model::Document;
 use super::model::telemetry::LogTarget;
 use super::tree::{self, Fault, Key, Kind, Node, Parsed, Place};
 use crate::policy::config::Setting;
-use crate::values::{ConfigPath, Problem, Secret, Step};
+use crate::values::{ConfigPath, Problem, Secret, Step, nearest};
 use serde::Deserialize as _;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -131,7 +131,10 @@ fn salvage(root: &Node<'_>, mut only: Node<'_>, reading: &mut Reading) -> bool {
 fn has_gone(node: &Node<'_>, missing: Option<&str>) -> bool {
     let gone = |node: &Node| matches!(node.kind, Kind::Gone);
     match (&node.kind, missing) {
-        (Kind::Map(_), Some(field)) => node.get(field).is_some_and(gone),
+        // A misspelt field is missing as well.
+        (Kind::Map(entries), Some(field)) => {
+            entries.iter().any(|(key, value)| gone(value) && nearest(&key.text, [field]).is_some())
+        }
         (Kind::Map(entries), None) => entries.iter().any(|(_, value)| gone(value)),
         (Kind::List(items), _) => items.iter().any(gone),
         _ => false,

@@ -83,7 +83,12 @@ pub(super) fn text(path: &Path) -> Result<String, Box<ConfigError>> {
             .remedy("make several files of it, in a folder, and give the folder");
         return Err(Box::new(whole_file(path, problem)));
     }
-    String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+    // A byte order mark is no part of the first line: it would shift every column.
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
 
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Box<ConfigError> {
@@ -159,9 +164,9 @@ impl<'s> Locator<'s> {
     }
 
     /// Where `path` stands, in which file.
-    fn place(&self, path: &ConfigPath) -> Option<(usize, Place)> {
+    fn place(&self, path: &ConfigPath, at_key: bool) -> Option<(usize, Place)> {
         let file = self.file_of(path)?;
-        Some((file, self.tree(file)?.place_of(path, false)))
+        Some((file, self.tree(file)?.place_of(path, at_key)))
     }
 
     /// Where `path` stands, if it is written at all.
@@ -208,9 +213,9 @@ impl<'s> Locator<'s> {
 
     /// What is wrong at a path, whatever file it is in.
     pub fn finding(&self, finding: Finding) -> ConfigError {
-        let other = finding.other.and_then(|path| self.place(&path));
+        let other = finding.other.and_then(|path| self.place(&path, false));
         let other = other.map(|(file, place)| self.spot(file, place));
-        let at = self.place(&finding.path).or_else(|| match &*self.sources.files {
+        let at = self.place(&finding.path, finding.at_key).or_else(|| match &*self.sources.files {
             [_] => Some((0, Place { line: 1, column: 1, ..Place::default() })),
             _ => None,
         });
@@ -225,7 +230,7 @@ impl<'s> Locator<'s> {
     }
 
     fn snippet(&self, file: usize, place: Place) -> Option<Snippet> {
-        let line = self.sources.files[file].text.lines().nth(place.line.checked_sub(1)? as usize)?;
+        let line = tree::line(&self.sources.files[file].text, place.line)?;
         let before = place.column.saturating_sub(1) as usize;
         let secrets = self.secrets.get_or_init(Secrets::new);
         let Some(tree) = self.tree(file) else {
@@ -242,9 +247,10 @@ impl<'s> Locator<'s> {
         let (mut shift, mut text, mut at) = (0_isize, String::new(), 0);
         let chars: Vec<char> = line.chars().collect();
         for (start, length) in parts {
+            let start = start.min(chars.len());
             text.extend(&chars[at.min(start)..start]);
             text.push_str("***");
-            at = start + length;
+            at = (start + length).min(chars.len());
             if before >= at {
                 shift += 3 - length as isize;
             }

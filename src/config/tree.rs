@@ -3,6 +3,7 @@
 //! The tree is built from the parser's events, so that the rules of this language hold wherever a
 //! value stands: plain keys, no tags, no merge keys, no key twice, bounded nesting and aliases.
 
+use super::syntax::syntax;
 use crate::values::{ConfigPath, Problem, Step};
 use serde_saphyr::granit_parser::{self as parser, Event, ScalarStyle};
 use std::borrow::Cow;
@@ -10,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 /// How deep a file may nest. The language itself needs about ten.
 pub(super) const DEEPEST: usize = 64;
-/// How many nodes the aliases of a file may stand for, all together.
+/// How many nodes the anchors and aliases of a file may stand for, all together.
 const ALIASED: usize = 100_000;
 /// From how many keys on a map looks for duplicates by hash.
 const MANY_KEYS: usize = 16;
@@ -51,6 +52,14 @@ pub(super) struct Scalar<'a> {
     pub plain: bool,
     /// The text as it is written, if parts of `text` come from the environment.
     pub written: Option<Cow<'a, str>>,
+}
+
+impl Scalar<'_> {
+    /// True for text that was put in quotes so that it is nothing but text. A variable is text that
+    /// a number may be read from, and inside of `{ }` it cannot be written without quotes.
+    pub fn is_quoted(&self) -> bool {
+        !self.plain && self.written.is_none()
+    }
 }
 
 /// A key of a map.
@@ -181,7 +190,7 @@ pub(super) fn parse(text: &str) -> Parsed<'_> {
     for next in parser::Parser::new_from_str_with_options(text, options) {
         let outcome = match next {
             Ok((event, span)) => builder.take(event, place(&span)),
-            Err(error) => Err(syntax(&error)),
+            Err(error) => Err(syntax(&error, text)),
         };
         if let Err(fault) = outcome {
             builder.faults.push(fault);
@@ -271,6 +280,8 @@ impl<'a> Builder<'a> {
 
     fn finish(&mut self, node: Node<'a>, anchor: usize) -> Result<(), Fault> {
         if anchor != 0 {
+            let (size, _) = node.size_and_depth();
+            self.repeat(size, node.place)?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(open) = self.open.last_mut() else {
@@ -310,24 +321,27 @@ impl<'a> Builder<'a> {
     }
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<(), Fault> {
-        let Some(node) = self.anchors.get(&anchor) else {
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
             let problem = Problem::new("an alias inside of what it stands for")
                 .remedy("an alias can only repeat what has ended before it");
             return Err(self.fault(place, problem));
         };
         let (size, depth) = node.size_and_depth();
-        self.aliased += size;
-        if self.aliased > ALIASED {
-            let problem =
-                Problem::new(format!("the aliases of this file stand for more than {ALIASED} values"))
-                    .remedy("write out what is repeated, or repeat less");
-            return Err(self.fault(place, problem));
-        }
+        self.repeat(size, place)?;
         if self.open.len() + depth > DEEPEST {
             return Err(self.fault(place, too_deep()));
         }
-        let node = node.clone();
         self.finish(node, 0)
+    }
+
+    /// Counts values that anchors keep and aliases copy.
+    fn repeat(&mut self, size: usize, place: Place) -> Result<(), Fault> {
+        self.aliased += size;
+        if self.aliased <= ALIASED {
+            return Ok(());
+        }
+        let what = format!("the anchors and aliases of this file stand for more than {ALIASED} values");
+        Err(self.fault(place, Problem::new(what).remedy("repeat less, or write it out")))
     }
 
     fn refuse_tag(&mut self, place: Place) {
@@ -364,9 +378,22 @@ fn duplicate(entries: &[(Key, Node)], keys: &mut HashSet<String>, key: &Key) -> 
     entries.iter().find(|(k, _)| k.text == key.text).map(|(k, _)| k.place)
 }
 
-fn too_deep() -> Problem {
+pub(super) fn too_deep() -> Problem {
     Problem::new(format!("nested deeper than {DEEPEST} levels"))
         .remedy("nothing in a configuration needs that")
+}
+
+/// A line of a text, from 1. YAML ends a line at a lone carriage return as well; who counted
+/// otherwise would show another line than the parser means.
+pub(super) fn line(text: &str, number: u32) -> Option<&str> {
+    let mut rest = text;
+    for _ in 1..number {
+        let end = rest.find(['\n', '\r'])?;
+        let wide = rest[end..].starts_with("\r\n");
+        rest = &rest[end + if wide { 2 } else { 1 }..];
+    }
+    let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
+    (number > 0).then(|| &rest[..end])
 }
 
 /// At most 60 characters of a text, for a message.
@@ -375,45 +402,4 @@ pub(super) fn shown(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-fn syntax(error: &parser::ScanError) -> Fault {
-    use parser::ErrorKind as E;
-    let problem =
-        match error.kind() {
-            E::TabNotAllowed | E::TabInBlockIndentation | E::TabInIndentation | E::TabAtBlockScalarStart => {
-                Problem::new("a tab where YAML wants spaces").remedy("indent with spaces")
-            }
-            E::RecursionLimitExceeded => too_deep(),
-            E::UnknownAnchor => Problem::new("unknown alias").remedy(
-                "`*name` repeats what `&name` marked further up; put quotes around text that begins with `*`",
-            ),
-            E::UnclosedQuotedScalar => {
-                Problem::new("quotes that are not closed").remedy("close them before the end of the value")
-            }
-            E::UnexpectedEofFlowSequence
-            | E::UnexpectedEofFlowMapping
-            | E::UnexpectedEofImplicitFlowMapping
-            | E::UnclosedFlowCollection { .. } => {
-                Problem::new("a `[` or `{` that is not closed").remedy("close it with `]` or `}`")
-            }
-            E::MappingValueNotAllowed => Problem::new("`:` is not allowed here")
-                .remedy("put quotes around text with `: ` in it, and check the indentation"),
-            E::SimpleKeyExpected => Problem::new("`:` is missing after a key")
-                .remedy("write `key: value`, and check the indentation"),
-            E::UnexpectedCharacter { character } => {
-                Problem::new(format!("`{}` cannot begin a value", character.escape_default()))
-                    .remedy("put quotes around text that begins with it")
-            }
-            kind => Problem::new(format!("this is not YAML: {kind}"))
-                .remedy("check the indentation and the quotes"),
-        };
-    let marker = error.marker();
-    let place = Place {
-        line: marker.line().max(1) as u32,
-        column: marker.col() as u32 + 1,
-        length: 1,
-        more_lines: 0,
-    };
-    Fault { place, other: None, path: ConfigPath::root(), problem }
 }

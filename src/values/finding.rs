@@ -77,6 +77,8 @@ pub struct Finding {
     pub problem: Problem,
     /// An error rejects the configuration; a warning is reported by `check` and by the reload.
     pub severity: Severity,
+    /// It is about the last key of the path rather than about its value.
+    pub at_key: bool,
 }
 
 /// Whether a [`Finding`] rejects the configuration.
@@ -91,18 +93,25 @@ pub enum Severity {
 impl Finding {
     /// What rejects the configuration.
     pub fn error(path: ConfigPath, problem: Problem) -> Self {
-        Self { path, other: None, problem, severity: Severity::Error }
+        Self { path, other: None, problem, severity: Severity::Error, at_key: false }
     }
 
     /// What is only worth saying.
     pub fn warning(path: ConfigPath, problem: Problem) -> Self {
-        Self { path, other: None, problem, severity: Severity::Warning }
+        Self { path, other: None, problem, severity: Severity::Warning, at_key: false }
     }
 
     /// Adds the second place.
     #[must_use]
     pub fn with_other(mut self, other: ConfigPath) -> Self {
         self.other = Some(other);
+        self
+    }
+
+    /// It is about the last key of the path, such as a name that stands for nothing.
+    #[must_use]
+    pub fn at_key(mut self) -> Self {
+        self.at_key = true;
         self
     }
 

@@ -108,12 +108,12 @@ pub struct ClientCertificates {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// All header fields of a request together; more is answered with 431. Default 64KiB, at most 1MiB.
+    /// All header fields of a request together; more is answered with 431. Default 64KiB; 1KiB to 1MiB.
     pub headers: ByteSize,
-    /// How many header fields; more is answered with 431. Default 100, at most 256.
+    /// How many header fields; more is answered with 431. Default 100; 1 to 256.
     #[schemars(range(min = 1, max = 256))]
     pub header_count: u16,
-    /// The request target; longer is answered with 414. Default 8KiB.
+    /// The request target; longer is answered with 414. Default 8KiB; 1KiB to 64KiB.
     pub uri: ByteSize,
     /// The body of a request; longer is answered with 413. Default 10MiB. A route's `body_limit`
     /// overrides it.
@@ -124,7 +124,8 @@ pub struct Limits {
     /// HTTP/2 streams of one connection at a time. Default 100.
     #[schemars(range(min = 1, max = 10_000))]
     pub streams: u32,
-    /// HTTP/2 flow-control window of a stream; a connection has four times this. Default 256KiB.
+    /// HTTP/2 flow-control window of a stream; a connection has four times this.
+    /// Default 256KiB; 1KiB to 256MiB.
     pub window: ByteSize,
     /// How long a client may take to send a whole request header. Default 10s.
     pub header_time: Duration,

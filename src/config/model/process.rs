@@ -52,8 +52,10 @@ impl<'de> Deserialize<'de> for Workers {
                 f.write_str("`auto` or a number of workers from 1 to 1024")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Workers, E> {
-                match text {
-                    "auto" => Ok(Workers::Auto),
+                // A number from the environment comes as text.
+                match (text, text.parse()) {
+                    ("auto", _) => Ok(Workers::Auto),
+                    (_, Ok(n)) => self.visit_u64(n),
                     _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
                 }
             }

@@ -91,7 +91,9 @@ pub enum LogLevel {
 pub struct Metrics {
     /// Routes that have a label of their own; beyond that the label is `_other`. Default 1000.
     pub max_routes: u32,
-    /// Upper bounds of the duration histograms, ascending. Default: 1ms to 10s in 12 steps.
+    /// Upper bounds of the duration histograms, ascending, 1 to 50 of them. Default: 1ms to 10s in
+    /// 12 steps.
+    #[schemars(length(min = 1, max = 50))]
     pub buckets: Vec<Duration>,
 }
 

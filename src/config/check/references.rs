@@ -1,0 +1,200 @@
+//! Names that stand for something else, and things that must not be twice.
+
+use super::{Findings, Unread, section};
+use crate::config::Config;
+use crate::config::model::listener::Listener;
+use crate::config::model::route::{Route, Target};
+use crate::config::model::upstream::Upstream;
+use crate::values::{ConfigPath, Name, Problem};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+pub(super) fn check(config: &Config, unread: &Unread, findings: &mut Findings) {
+    listeners(config, unread, findings);
+    admin(config, findings);
+    let upstreams = section("upstreams");
+    for (name, upstream) in &config.upstreams {
+        endpoints(upstream, &upstreams.key(name).key("endpoints"), findings);
+    }
+    hosts(config, findings);
+    let mut used = HashSet::new();
+    for (name, route) in &config.routes {
+        bindings(config, unread, name, route, findings);
+        target(config, unread, name, route, &mut used, findings);
+    }
+    for name in config.upstreams.keys().filter(|name| !used.contains(name)) {
+        let problem = Problem::new(format!("no route uses the upstream `{name}`"))
+            .remedy("take it away, or name it in a route's `to`");
+        findings.warning(upstreams.key(name), problem);
+    }
+}
+
+fn listeners(config: &Config, unread: &Unread, findings: &mut Findings) {
+    let listeners = section("listeners");
+    if config.listeners.is_empty() && !unread.covers("listeners", "") {
+        let problem = Problem::new("there are no listeners: nothing will be served")
+            .remedy("add `listeners: { web: { address: \"0.0.0.0:8080\" } }`");
+        findings.warning(listeners.clone(), problem);
+    }
+    let mut bound: HashMap<SocketAddr, ConfigPath> = HashMap::new();
+    if let Some(admin) = &config.admin {
+        bound.insert(admin.address, section("admin").key("address"));
+    }
+    for (name, listener) in &config.listeners {
+        let path = listeners.key(name);
+        let address = path.key("address");
+        // Port 0 is whichever is free.
+        if listener.address.port() != 0
+            && let Some(first) = bound.insert(listener.address, address.clone())
+        {
+            let problem = Problem::new(format!("`{}` is bound twice", listener.address))
+                .remedy("give one of the two another address or port");
+            findings.twice(address, first, problem);
+        }
+        tls(listener, &path, findings);
+    }
+}
+
+fn tls(listener: &Listener, path: &ConfigPath, findings: &mut Findings) {
+    let Some(tls) = &listener.tls else { return };
+    if listener.h2c {
+        let problem = Problem::new("`h2c` is HTTP/2 in the clear, and this listener has `tls`")
+            .remedy("take `h2c` away: under TLS, HTTP/2 is there by default");
+        findings.error(path.key("h2c"), problem);
+    }
+    if tls.certificates.is_empty() {
+        let problem =
+            Problem::new("there are no certificates").remedy("add `{ certificate: …, key: … }` to the list");
+        findings.error(path.key("tls").key("certificates"), problem);
+    }
+}
+
+fn admin(config: &Config, findings: &mut Findings) {
+    let Some(admin) = &config.admin else { return };
+    if !admin.address.ip().to_canonical().is_loopback() && admin.token.is_empty() {
+        let problem = Problem::new("the admin listener is open to the network and has no token")
+            .remedy("bind it to 127.0.0.1, or set `token: ${TOLLGATE_ADMIN_TOKEN}`");
+        findings.warning(section("admin").key("address"), problem);
+    }
+}
+
+fn endpoints(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    if upstream.endpoints.is_empty() {
+        let problem = Problem::new("there are no endpoints").remedy("add one, such as `127.0.0.1:8080`");
+        findings.error(path.clone(), problem);
+    } else if upstream.endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+        let problem = Problem::new("every endpoint has the weight 0: none would get a request")
+            .remedy("give one of them a weight from 1 to 1000");
+        findings.error(path.clone(), problem);
+    }
+    let mut seen = HashMap::new();
+    for (index, endpoint) in upstream.endpoints.iter().enumerate() {
+        let at = path.index(index);
+        if endpoint.address.port() == 0 {
+            let problem =
+                Problem::new("an endpoint cannot have port 0").remedy("name the port it listens on");
+            findings.error(at.clone(), problem);
+        }
+        if let Some(first) = seen.insert(endpoint.address, index) {
+            let problem = Problem::new(format!("the endpoint `{}` is there twice", endpoint.address))
+                .remedy("take one away; a larger share is a `weight`");
+            findings.twice(at, path.index(first), problem);
+        }
+    }
+}
+
+fn hosts(config: &Config, findings: &mut Findings) {
+    let hosts = section("hosts");
+    let mut seen: HashMap<String, ConfigPath> = HashMap::new();
+    for name in config.hosts.keys() {
+        let path = hosts.key(name);
+        if !is_host(name) {
+            let problem = Problem::new(format!("`{name}` is not a host name"))
+                .remedy("write it as `cdn.example.com` or `*.example.com`, without a port");
+            findings.error(path.clone(), problem);
+        }
+        let same = name.trim_end_matches('.').to_ascii_lowercase();
+        if let Some(first) = seen.insert(same, path.clone()) {
+            let problem = Problem::new(format!("`{name}` is the same host as another one here"))
+                .remedy("case and a trailing dot do not count: put the two together");
+            findings.twice(path, first, problem);
+        }
+    }
+}
+
+/// A name of labels, the first of which may be `*`, or an IP address.
+fn is_host(name: &str) -> bool {
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    let address = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = address {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let labels = bare.strip_prefix("*.").unwrap_or(bare);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+    };
+    bare.len() <= 253 && labels.split('.').all(is_label)
+}
+
+fn bindings(config: &Config, unread: &Unread, name: &Name, route: &Route, findings: &mut Findings) {
+    if route.on.is_empty() {
+        return;
+    }
+    let on = section("routes").key(name).key("on");
+    let mut seen = HashMap::new();
+    for (index, listener) in route.on.iter().enumerate() {
+        if !config.listeners.contains_key(listener) && !unread.covers("listeners", listener.as_str()) {
+            let known = config.listeners.keys().map(Name::as_str);
+            findings.error(on.index(index), Problem::unknown("listener", listener.as_str(), known));
+        }
+        if let Some(first) = seen.insert(listener, index) {
+            let problem =
+                Problem::new(format!("the listener `{listener}` is there twice")).remedy("take one away");
+            findings.twice(on.index(index), on.index(first), problem);
+        }
+    }
+}
+
+fn target<'c>(
+    config: &'c Config,
+    unread: &Unread,
+    name: &Name,
+    route: &'c Route,
+    used: &mut HashSet<&'c Name>,
+    findings: &mut Findings,
+) {
+    let to = || section("routes").key(name).key("to");
+    let mut uses = |upstream: &'c Name, path: &dyn Fn() -> ConfigPath, findings: &mut Findings| {
+        used.insert(upstream);
+        if !config.upstreams.contains_key(upstream) && !unread.covers("upstreams", upstream.as_str()) {
+            let known = config.upstreams.keys().map(Name::as_str);
+            let problem = Problem::unknown("upstream", upstream.as_str(), known);
+            match &route.to {
+                Target::Split(_) => findings.error_at_key(path(), problem),
+                _ => findings.error(path(), problem),
+            }
+        }
+    };
+    match &route.to {
+        Target::Upstream(upstream) => uses(upstream, &|| to().key("upstream"), findings),
+        Target::Split(split) => {
+            let weights = to().key("split").key("weights");
+            if split.weights.is_empty() {
+                let problem = Problem::new("a split needs upstreams")
+                    .remedy("write them with their weights: `{ stable: 95, canary: 5 }`");
+                findings.error(weights.clone(), problem);
+            } else if split.weights.values().all(|weight| *weight == 0) {
+                let problem = Problem::new("every weight of the split is 0: no upstream would get a request")
+                    .remedy("give one of them a weight from 1 on");
+                findings.error(weights.clone(), problem);
+            }
+            for upstream in split.weights.keys() {
+                uses(upstream, &|| weights.key(upstream), findings);
+            }
+        }
+        Target::Respond(_) | Target::Redirect(_) | Target::Echo(_) => {}
+    }
+}

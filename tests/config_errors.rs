@@ -1,0 +1,319 @@
+//! What users see of their mistakes: each kind once, pinned. A changed snapshot is read as a user
+//! would read it: is the place right, do the words help, does the remedy work?
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+use tollgate::config::{ConfigErrors, Loader};
+
+const GOOD: &str = "version: 1
+listeners:
+  web: { address: 127.0.0.1:8080 }
+upstreams:
+  orders: { endpoints: [127.0.0.1:9000] }
+routes:
+  orders: { to: orders }
+";
+
+/// A name, and the text of the one file; a text that does not begin with `version` gets one first,
+/// on a line of its own.
+const MISTAKES: &[(&str, &str)] = &[
+    // YAML itself
+    ("empty_file", "# nothing\n"),
+    ("only_null", "~\n"),
+    ("not_a_map", "- version: 1\n"),
+    ("tab_as_indentation", "routes:\n\torders: { to: orders }\n"),
+    ("bracket_not_closed", "listeners:\n  web: { address: 127.0.0.1:8080\nroutes: {}\n"),
+    ("quotes_not_closed", "listeners:\n  web: { address: \"127.0.0.1:8080 }\n"),
+    ("colon_in_plain_text", "listeners:\n  web:\n    address: is: this\n"),
+    ("wrong_indentation", "listeners:\n  web:\n    address: 127.0.0.1:80\n   h2c: true\n"),
+    ("key_without_colon", "listeners:\n  web:\n    address: 127.0.0.1:80\n    h2c\n    tls: {}\n"),
+    ("second_document", "version: 1\n---\nversion: 1\n"),
+    ("tag", "process: { workers: !!int 4 }\n"),
+    ("merge_key", "upstreams:\n  a: &a { endpoints: [127.0.0.1:1] }\n  b: { <<: *a }\n"),
+    ("unknown_alias", "upstreams:\n  a: *nothing\n"),
+    ("reserved_character", "listeners:\n  web: { address: @home }\n"),
+    ("key_that_is_a_list", "routes:\n  [a]: { to: b }\n"),
+    ("duplicate_key", "listeners:\n  web: { address: 127.0.0.1:80 }\n  web: { address: 127.0.0.1:81 }\n"),
+    ("duplicate_section", "version: 1\nroutes: {}\nlisteners: {}\nroutes: {}\n"),
+    // Fields
+    ("missing_version", "listeners:\n  web: { address: 127.0.0.1:8080 }\n"),
+    ("unknown_version", "version: 2\n"),
+    ("version_in_words", "version: one\n"),
+    ("unknown_section", "listener:\n  web: { address: 127.0.0.1:8080 }\n"),
+    ("unknown_field_near", "routes:\n  a:\n    match: { hostz: [a.example] }\n    to: { echo: {} }\n"),
+    ("unknown_field_far", "process: { colour: red }\n"),
+    ("missing_field", "listeners:\n  web:\n    h2c: true\n"),
+    ("missing_field_in_flow", "routes:\n  a: { match: { path: /a } }\n"),
+    ("no_value", "listeners:\n  web:\n    address: 127.0.0.1:8443\n    tls:\n    h2c: false\n"),
+    ("section_without_value", "routes:\nlisteners:\n  web: { address: 127.0.0.1:8080 }\n"),
+    ("map_for_a_list", "upstreams:\n  a: { endpoints: { one: 127.0.0.1:1 } }\n"),
+    ("text_for_a_list", "routes:\n  a: { on: web, to: { echo: {} } }\n"),
+    ("list_for_a_map", "listeners:\n  - address: 127.0.0.1:80\n"),
+    ("text_for_a_map", "process: fast\n"),
+    ("number_for_text", "routes:\n  a: { to: { respond: { body: 42 } } }\n"),
+    ("boolean_for_text", "routes:\n  a: { match: { headers: { x-debug: true } }, to: { echo: {} } }\n"),
+    ("text_for_a_number", "routes:\n  a: { priority: high, to: { echo: {} } }\n"),
+    ("quoted_number", "routes:\n  a: { priority: \"7\", to: { echo: {} } }\n"),
+    ("number_too_large", "routes:\n  a: { to: { respond: { status: 70000 } } }\n"),
+    ("yes_is_not_a_boolean", "listeners:\n  web: { address: 127.0.0.1:80, h2c: yes }\n"),
+    ("on_is_not_a_boolean", "listeners:\n  web: { address: 127.0.0.1:80, h2c: on }\n"),
+    // Values
+    ("time_without_unit", "process: { drain: 30 }\n"),
+    ("time_with_unknown_unit", "process: { drain: 3w }\n"),
+    ("size_with_decimal_unit", "listeners:\n  web: { address: 127.0.0.1:80, limits: { body: 10MB } }\n"),
+    ("size_without_unit", "listeners:\n  web: { address: 127.0.0.1:80, limits: { body: 1024 } }\n"),
+    ("share_without_sign", "telemetry: { access_log: { sample: 5 } }\n"),
+    (
+        "network_with_host_bits",
+        "listeners:\n  web: { address: 127.0.0.1:80, trusted_proxies: [10.0.0.1/8] }\n",
+    ),
+    ("not_a_name", "routes:\n  \"my route\": { to: { echo: {} } }\n"),
+    ("address_without_port", "listeners:\n  web: { address: 127.0.0.1 }\n"),
+    ("endpoint_is_a_host_name", "upstreams:\n  a: { endpoints: [orders.internal:8080] }\n"),
+    (
+        "endpoint_weight_too_large",
+        "upstreams:\n  a: { endpoints: [{ address: 127.0.0.1:1, weight: 2000 }] }\n",
+    ),
+    ("workers", "process: { workers: 0 }\n"),
+    ("host_rewrite", "upstreams:\n  a: { endpoints: [127.0.0.1:1], host: \"a b\" }\n"),
+    // Choices
+    ("unknown_word", "telemetry: { error_log: { level: warning } }\n"),
+    ("unknown_choice", "routes:\n  a: { to: { redirct: { scheme: https } } }\n"),
+    ("two_choices", "routes:\n  a: { to: { echo: {}, respond: { status: 200 } } }\n"),
+    ("no_choice", "routes:\n  a: { to: {} }\n"),
+    ("choice_without_value", "telemetry: { access_log: { to: file } }\n"),
+    ("word_with_value", "telemetry: { access_log: { to: { stdout: {} } } }\n"),
+    ("policy_neither_on_nor_off", "policies: { defaults: { cors: no } }\n"),
+    ("unknown_policy", "policies: { defaults: { rate_limits: { rate: 1 } } }\n"),
+    ("enforced_policy_off", "policies: { enforced: { headers: off } }\n"),
+    ("empty_match_list", "routes:\n  a: { match: [], to: { echo: {} } }\n"),
+    // Variables
+    ("variable_not_set", "admin: { address: \"${TOLLGATE_NOT_SET}\" }\n"),
+    ("variable_with_bad_name", "process: { drain: \"${my.drain}\" }\n"),
+    ("variable_not_closed", "process: { drain: \"${DRAIN\" }\n"),
+    ("variable_does_not_fit", "process: { drain: \"${WORD}\" }\n"),
+    ("variable_is_never_structure", "upstreams:\n  a: { endpoints: \"${LIST}\" }\n"),
+    ("variable_in_a_key", "routes:\n  ${WORD}: { to: { echo: {} } }\n"),
+    ("variable_for_a_number", "routes:\n  a: { priority: ${WORD}, to: { echo: {} } }\n"),
+    // References
+    (
+        "unknown_upstream_near",
+        "upstreams:\n  orders: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { to: ordres }\n  b: { to: orders }\n",
+    ),
+    ("unknown_upstream_none", "routes:\n  a: { to: orders }\n"),
+    (
+        "unknown_upstream_in_split",
+        "upstreams:\n  new: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { to: { split: { weights: { old: 1, new: 1 } } } }\n",
+    ),
+    (
+        "unknown_listener",
+        "listeners:\n  public: { address: 127.0.0.1:80 }\nroutes:\n  a: { on: [web], to: { echo: {} } }\n",
+    ),
+    (
+        "listener_twice_on_a_route",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nroutes:\n  a:\n    on:\n      - web\n      - web\n    to: { echo: {} }\n",
+    ),
+    ("address_bound_twice", "listeners:\n  a: { address: 127.0.0.1:80 }\n  b: { address: 127.0.0.1:80 }\n"),
+    (
+        "address_of_the_admin",
+        "listeners:\n  a: { address: 127.0.0.1:9901 }\nadmin: { address: 127.0.0.1:9901 }\n",
+    ),
+    (
+        "unused_upstream",
+        "listeners:\n  a: { address: 127.0.0.1:80 }\nupstreams:\n  a: { endpoints: [127.0.0.1:1] }\n",
+    ),
+    ("no_listeners", "routes:\n  a: { to: { echo: {} } }\n"),
+    ("open_admin", "listeners:\n  a: { address: 127.0.0.1:80 }\nadmin: { address: 0.0.0.0:9901 }\n"),
+    // Ranges
+    ("no_endpoints", "upstreams:\n  a: { endpoints: [] }\n"),
+    ("all_weights_zero", "upstreams:\n  a: { endpoints: [{ address: 127.0.0.1:1, weight: 0 }] }\n"),
+    ("endpoint_twice", "upstreams:\n  a:\n    endpoints:\n      - 127.0.0.1:1\n      - 127.0.0.1:1\n"),
+    ("endpoint_port_zero", "upstreams:\n  a: { endpoints: [127.0.0.1:0] }\n"),
+    ("split_of_nothing", "routes:\n  a: { to: { split: { weights: {} } } }\n"),
+    (
+        "split_of_zeros",
+        "upstreams:\n  x: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { to: { split: { weights: { x: 0 } } } }\n",
+    ),
+    (
+        "limits",
+        "listeners:\n  a:\n    address: 127.0.0.1:80\n    limits: { headers: 2MiB, header_count: 300, uri: 1MiB, requests: 0, streams: 0, window: 1GiB, idle: 0s }\n",
+    ),
+    (
+        "times_of_an_upstream",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], timeouts: { connect: 0s }, retry: { attempts: 0 }, idle_timeout: 0s }\n",
+    ),
+    (
+        "times_of_a_route",
+        "routes:\n  a: { to: { echo: {} }, timeouts: { total: 0s }, retry: { attempts: 17 } }\n",
+    ),
+    ("upstream_connections", "process: { upstream_connections: 0 }\n"),
+    ("answer_status", "routes:\n  a: { to: { respond: { status: 99 } } }\n"),
+    ("redirect", "routes:\n  a: { to: { redirect: { status: 200, scheme: htps, port: 0 } } }\n"),
+    ("buckets", "telemetry: { metrics: { buckets: [10ms, 5ms, 5ms] } }\n"),
+    ("no_buckets", "telemetry: { metrics: { buckets: [] } }\n"),
+    (
+        "log_fields",
+        "telemetry: { access_log: { fields: [time, staus, request.x-id, colour], queue: 0, redact: [\"a b\"] } }\n",
+    ),
+    (
+        "host_name",
+        "hosts: { \"a b\": {}, \"cdn.example.com:80\": {}, A.example.com: {}, a.example.com.: {} }\n",
+    ),
+    ("h2c_under_tls", "listeners:\n  a: { address: 127.0.0.1:80, h2c: true, tls: { certificates: [] } }\n"),
+    // Files
+    (
+        "error_pages",
+        "routes:\n  a:\n    to: { echo: {} }\n    error_pages:\n      200: page.html\n      404: missing.html\n      500: .\n",
+    ),
+    ("error_page_by_word", "routes:\n  a: { to: { echo: {} }, error_pages: { not_found: page.html } }\n"),
+    (
+        "certificates",
+        "listeners:\n  a:\n    address: 127.0.0.1:80\n    tls:\n      certificates: [{ certificate: a.crt, key: a.key }]\n      client: { ca: ca.pem, crl: a.crl }\n",
+    ),
+    ("log_folder", "telemetry: { access_log: { to: { file: missing/access.log } } }\n"),
+    ("secret_file_missing", "admin: { token: { file: token } }\n"),
+    ("secret_file_empty", "admin: { token: { file: empty } }\n"),
+    // Secrets are not shown
+    ("secret_on_the_line", "admin: { token: hunter2, adress: 127.0.0.1:1 }\n"),
+    ("secret_is_a_list", "admin: { token: [hunter2] }\n"),
+    ("secret_is_a_number", "admin: { token: 31337 }\n"),
+    ("secret_under_a_misspelt_key", "admin: { tokn: hunter2 }\n"),
+    ("secret_before_bad_yaml", "admin: { token: hunter2, address: \"127\n"),
+    ("secret_over_several_lines", "admin:\n  token: \"hunter2\n    hunter3\"\n  adress: 127.0.0.1:1\n"),
+    (
+        "secret_with_old_line_breaks",
+        "admin:\r  token: hunter2\r  address: 127.0.0.1:1\rprocess:\r  drain: 3\r",
+    ),
+    // Several at once, and what only follows from another is not told
+    (
+        "all_at_once",
+        "process: { drain: 30, wrkers: 2 }\nlisteners:\n  web: { adress: 127.0.0.1:80, h2c: yes }\nupstreams:\n  a: { endpoints: [b, c] }\nroutes:\n  a: { to: a, on: [web] }\n  b: { to: c }\n  c: { to: { redirct: {} }, prio: 1 }\n",
+    ),
+    (
+        "every_policy",
+        "routes:\n  a:\n    to: { echo: {} }\n    policies:\n      cors: { origin: [a] }\n      headers: { request: { sett: {} } }\n      ip_access: { deny: [x] }\n      body_limit: { max: 5 }\n",
+    ),
+];
+
+fn folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("page.html"), "<p>no</p>").unwrap();
+    fs::write(folder.path().join("empty"), "\n").unwrap();
+    folder
+}
+
+fn loader() -> Loader {
+    let variables = [("WORD", "hunter2-and-more"), ("LIST", "[127.0.0.1:1]")];
+    Loader::new(variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<BTreeMap<_, _>>())
+}
+
+/// What is said about a path, errors and warnings alike.
+fn said(path: &Path) -> ConfigErrors {
+    match loader().load(path) {
+        Ok(loaded) => loaded.warnings,
+        Err(errors) => errors,
+    }
+}
+
+fn pin(name: &str, folder: &TempDir, errors: &ConfigErrors) {
+    let text = errors.to_string().replace(&folder.path().display().to_string(), "conf");
+    assert!(!text.is_empty(), "{name}: nothing is said");
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[test]
+fn every_kind_of_mistake_is_told_with_its_place_and_a_remedy() {
+    for (name, text) in MISTAKES {
+        let folder = folder();
+        let path = folder.path().join("gateway.yaml");
+        let raw = ["empty", "only_null", "not_a_map", "missing_version"];
+        let versioned = text.starts_with("version") || raw.iter().any(|prefix| name.starts_with(prefix));
+        let text = if versioned { (*text).to_owned() } else { format!("version: 1\n{text}") };
+        fs::write(&path, text).unwrap();
+        pin(name, &folder, &said(&path));
+    }
+}
+
+#[test]
+fn no_secret_and_no_value_of_the_environment_is_ever_told() {
+    for (name, text) in MISTAKES {
+        let folder = folder();
+        let path = folder.path().join("gateway.yaml");
+        fs::write(&path, format!("version: 1\n{text}")).unwrap();
+        let errors = said(&path);
+        let all = format!("{errors}{}", errors.to_json());
+        assert!(!all.contains("hunter") && !all.contains("31337"), "{name}: {all}");
+    }
+}
+
+#[test]
+fn what_is_not_text_or_not_there_is_told() {
+    let folder = folder();
+    let file = folder.path().join("gateway.yaml");
+    pin("no_such_file", &folder, &said(&file));
+    pin("folder_without_yaml", &folder, &said(folder.path()));
+    fs::write(&file, b"version: 1\nroutes:\n  \xc3\xbc: \xff\n").unwrap();
+    pin("not_utf8", &folder, &said(&file));
+    fs::File::create(&file).unwrap().set_len((32 << 20) + 1).unwrap();
+    pin("too_large", &folder, &said(&file));
+}
+
+#[test]
+fn what_is_nested_or_repeated_without_end_is_refused() {
+    let folder = folder();
+    let file = folder.path().join("gateway.yaml");
+    fs::write(&file, format!("a: {}{}\n", "[".repeat(100), "]".repeat(100))).unwrap();
+    pin("nested_too_deep", &folder, &said(&file));
+    let mut laughs = String::from("l0: &l0 [a, a, a, a, a, a, a, a, a, a]\n");
+    for n in 1..12 {
+        let before = vec![format!("*l{}", n - 1); 10].join(", ");
+        laughs.push_str(&format!("l{n}: &l{n} [{before}]\n"));
+    }
+    fs::write(&file, laughs).unwrap();
+    pin("billion_laughs", &folder, &said(&file));
+}
+
+#[test]
+fn a_name_in_two_files_is_told_with_both_places() {
+    let folder = folder();
+    fs::write(folder.path().join("a.yaml"), GOOD).unwrap();
+    let second = "process: { drain: 1s }\nroutes:\n  more: { to: { echo: {} } }\n  orders: { to: orders }\n";
+    fs::write(folder.path().join("b.yml"), second).unwrap();
+    pin("name_in_two_files", &folder, &said(folder.path()));
+    fs::write(folder.path().join("b.yml"), "version: 1\nprocess: { drain: 1s }\n").unwrap();
+    fs::write(folder.path().join("c.yaml"), "process: { drain: 2s }\nadmin: off\n").unwrap();
+    pin("section_in_two_files", &folder, &said(folder.path()));
+    fs::write(folder.path().join("a.yaml"), "routes: {}\n").unwrap();
+    fs::write(folder.path().join("b.yml"), "listeners: {}\n").unwrap();
+    pin("version_in_no_file", &folder, &said(folder.path()));
+}
+
+#[test]
+fn programs_get_the_same_as_json() {
+    let folder = folder();
+    let path = folder.path().join("gateway.yaml");
+    fs::write(&path, "version: 1\nroutes:\n  a: { to: { echo: {} }, on: [web, web] }\n").unwrap();
+    let json = serde_json::to_string_pretty(&said(&path).to_json()).unwrap();
+    let json = json.replace(&folder.path().display().to_string(), "conf");
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!("json", json);
+    });
+}
+
+#[test]
+fn many_mistakes_are_printed_up_to_a_bound() {
+    let folder = folder();
+    let path = folder.path().join("gateway.yaml");
+    let routes: String = (0..250).map(|n| format!("  r{n}: {{ to: nowhere }}\n")).collect();
+    fs::write(&path, format!("version: 1\nlisteners: {{}}\nroutes:\n{routes}")).unwrap();
+    let errors = said(&path);
+    assert_eq!(errors.errors(), 250);
+    let text = errors.to_string();
+    assert!(text.ends_with("and 150 more\n") || text.ends_with("and 151 more\n"), "{text}");
+}
