@@ -4,8 +4,7 @@
 //!
 //! `cargo bench --bench router`
 
-#![expect(missing_docs, reason = "what criterion's macros make has none")]
-#![allow(clippy::expect_used, reason = "a bench may say plainly what it takes for granted")]
+#![expect(clippy::expect_used, reason = "a bench may say plainly what it takes for granted")]
 
 #[path = "shared/routes.rs"]
 mod routes;

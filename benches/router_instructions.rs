@@ -2,8 +2,8 @@
 //!
 //! `cargo install gungraun-runner --version 0.20.0 && cargo bench --bench router_instructions`
 
-#![allow(missing_docs, reason = "what gungraun's macros make has none")]
-#![allow(clippy::expect_used, reason = "a bench may say plainly what it takes for granted")]
+#![expect(clippy::disallowed_methods, reason = "gungraun's main ends the process itself")]
+#![expect(clippy::expect_used, reason = "a bench may say plainly what it takes for granted")]
 
 #[path = "shared/routes.rs"]
 mod routes;

@@ -1,5 +1,7 @@
 //! A lookup allocates nothing.
 
+#![expect(clippy::expect_used, reason = "a test may say plainly what it takes for granted")]
+
 #[path = "../benches/shared/routes.rs"]
 mod routes;
 
