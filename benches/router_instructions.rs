@@ -2,6 +2,7 @@
 //!
 //! `cargo install gungraun-runner --version 0.20.0 && cargo bench --bench router_instructions`
 
+#![expect(missing_docs, reason = "what gungraun's macros make has none")]
 #![expect(clippy::disallowed_methods, reason = "gungraun's main ends the process itself")]
 #![expect(clippy::expect_used, reason = "a bench may say plainly what it takes for granted")]
 
