@@ -223,7 +223,7 @@ fn rewrite(bytes: &[u8], options: Options) -> String {
                 out.push(char::from(decoded));
                 at += 3;
             }
-            (byte, _) if byte == b'%' => {
+            (b'%', _) => {
                 out.extend(bytes[at..].iter().take(3).map(|b| char::from(b.to_ascii_uppercase())));
                 at += 3;
             }

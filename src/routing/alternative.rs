@@ -104,12 +104,12 @@ impl Alternative {
             (Some(these), Some(others)) => these.overlaps(others),
             _ => true,
         };
-        let expressions = match (&self.expression, &other.expression) {
+        let expressions = || match (&self.expression, &other.expression) {
             (Some(this), Some(other)) => !this.excludes(other),
             _ => true,
         };
         let excluded = |a: &Predicate| other.predicates.iter().any(|b| a.excludes(b));
-        listeners && methods && !self.predicates.iter().any(excluded) && expressions
+        listeners && methods && !self.predicates.iter().any(excluded) && expressions()
     }
 
     /// True if every request that fulfils `other` fulfils this, as far as can be told; both stand at

@@ -2,23 +2,32 @@
 
 use crate::values::Problem;
 use regex::bytes::{Regex, RegexBuilder};
-use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Hir, HirKind};
 
 /// Of a compiled expression and, again, of each thread's cache for it; bytes.
 const SIZE_LIMIT: usize = 1 << 20;
+
+/// The most literals that an expression's ends are known by; with more they are not known.
+const MAX_ENDS: usize = 32;
 
 /// A regular expression that must match the whole of a value.
 #[derive(Clone, Debug)]
 pub(super) struct Expression {
     text: Box<str>,
     whole: Regex,
+    /// Every value that matches begins with one of these; none if that is not known.
+    begins: Ends,
+    /// And ends with one of these.
+    ends: Ends,
 }
+
+type Ends = Option<Box<[Box<[u8]>]>>;
 
 impl Expression {
     pub(super) fn new(text: &str) -> Result<Self, Problem> {
         // On its own first: `a)|(b` would become another expression inside the anchors.
-        parse(text)?;
+        let hir = parse(text)?;
         let whole = RegexBuilder::new(&format!(r"\A(?:{text})\z"))
             .size_limit(SIZE_LIMIT)
             .dfa_size_limit(SIZE_LIMIT)
@@ -30,7 +39,12 @@ impl Expression {
                 }
                 error => not_an_expression(&error.to_string()),
             })?;
-        Ok(Self { text: text.into(), whole })
+        let ends = |kind| {
+            let literals = Extractor::new().kind(kind).limit_total(MAX_ENDS).extract(&hir);
+            literals.literals().map(|all| all.iter().map(|one| one.as_bytes().into()).collect())
+        };
+        let (begins, ends) = (ends(ExtractKind::Prefix), ends(ExtractKind::Suffix));
+        Ok(Self { text: text.into(), whole, begins, ends })
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -47,27 +61,13 @@ impl Expression {
 
     /// True if no value can match both. False says nothing.
     pub(super) fn excludes(&self, other: &Self) -> bool {
-        let (Ok(this), Ok(other)) = (parse(&self.text), parse(&other.text)) else {
-            return false;
+        let apart = |these: &Ends, others: &Ends, meet: fn(&[u8], &[u8]) -> bool| match (these, others) {
+            (Some(these), Some(others)) => !these.iter().any(|a| others.iter().any(|b| meet(a, b))),
+            _ => false,
         };
-        [ExtractKind::Prefix, ExtractKind::Suffix].into_iter().any(|kind| {
-            let mut extractor = Extractor::new();
-            extractor.kind(kind.clone());
-            ends_exclude(&kind, &extractor.extract(&this), &extractor.extract(&other))
-        })
+        apart(&self.begins, &other.begins, |a, b| a.starts_with(b) || b.starts_with(a))
+            || apart(&self.ends, &other.ends, |a, b| a.ends_with(b) || b.ends_with(a))
     }
-}
-
-/// True if no value can begin (or end) with one literal of each.
-fn ends_exclude(kind: &ExtractKind, these: &Seq, others: &Seq) -> bool {
-    let (Some(these), Some(others)) = (these.literals(), others.literals()) else {
-        return false;
-    };
-    let both = |a: &[u8], b: &[u8]| match kind {
-        ExtractKind::Suffix => a.ends_with(b) || b.ends_with(a),
-        _ => a.starts_with(b) || b.starts_with(a),
-    };
-    !these.iter().any(|a| others.iter().any(|b| both(a.as_bytes(), b.as_bytes())))
 }
 
 /// The named groups of an expression and their numbers.

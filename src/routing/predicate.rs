@@ -48,6 +48,9 @@ impl Predicate {
     }
 
     pub(super) fn query(name: &str, condition: &Condition) -> Result<Self, Problem> {
+        if name.is_empty() {
+            return Err(Problem::new("a query parameter has no name").remedy("write its name as the key"));
+        }
         Ok(Self::Field(Field::Query(name.into()), Test::new(condition)?))
     }
 
