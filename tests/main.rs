@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod config_errors;
+#[cfg(test)]
+mod config_load;
+#[cfg(test)]
 mod e2e;
 #[cfg(test)]
 mod harness;

@@ -92,11 +92,3 @@ pub fn schema() -> serde_json::Value {
 pub fn schema_text() -> String {
     format!("{:#}\n", schema())
 }
-impl Config {
-    pub fn view(&self) -> String {
-        String::new()
-    }
-    pub fn files(&self) -> Vec<std::path::PathBuf> {
-        self.sources.files().map(|p| p.to_owned()).collect()
-    }
-}

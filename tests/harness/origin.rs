@@ -110,7 +110,7 @@ impl Drop for Origin {
 fn serve(
     mut stream: TcpStream,
     seen: &Mutex<Vec<Received>>,
-    respond: &(dyn Fn(&Received, &mut TcpStream) -> bool),
+    respond: &dyn Fn(&Received, &mut TcpStream) -> bool,
 ) {
     let Ok(clone) = stream.try_clone() else { return };
     let mut reader = BufReader::new(clone);
