@@ -30,7 +30,7 @@ fn value(metrics: &Metrics, series: &str) -> Option<f64> {
 
 fn requests(route: &str, upstream: &str, class: &str) -> String {
     format!(
-        "tollgate_http_requests_total{{class=\"{class}\",listener=\"public\",route=\"{route}\",upstream=\"{upstream}\"}}"
+        "tollgate_http_requests_total{{listener=\"public\",route=\"{route}\",upstream=\"{upstream}\",class=\"{class}\"}}"
     )
 }
 
@@ -214,7 +214,7 @@ fn all_workers_are_summed() {
         (requests("orders", "a", "2xx"), half),
         (requests("orders", "b", "2xx"), half),
         ("tollgate_http_request_duration_seconds_count{route=\"orders\"}".to_owned(), 2.0 * half),
-        ("tollgate_upstream_connections_total{reused=\"true\",upstream=\"a\"}".to_owned(), half),
+        ("tollgate_upstream_connections_total{upstream=\"a\",reused=\"true\"}".to_owned(), half),
         ("tollgate_rejections_total{code=\"too_early\"}".to_owned(), 2.0 * half),
         ("tollgate_http_in_flight{listener=\"public\"}".to_owned(), 0.0),
     ] {
@@ -268,12 +268,12 @@ fn every_metric_of_the_table_is_exported() {
     for line in [
         "tollgate_connections{listener=\"public\"} 7",
         "tollgate_retries_total{upstream=\"a\"} 1",
-        "tollgate_upstream_connections_total{reused=\"false\",upstream=\"a\"} 1",
-        "tollgate_unseen_requests_total{cause=\"header_too_large\",listener=\"public\"} 1",
+        "tollgate_upstream_connections_total{upstream=\"a\",reused=\"false\"} 1",
+        "tollgate_unseen_requests_total{listener=\"public\",cause=\"header_too_large\"} 1",
         "tollgate_reloads_total{outcome=\"rejected\"} 1",
         "tollgate_reloads_total{outcome=\"applied\"} 0",
         "tollgate_access_log_dropped_total 3",
-        "tollgate_certificate_expiry_seconds{certificate=\"tls/\\\"a\\\\b\\\".crt\",listener=\"public\"} 1900000000",
+        "tollgate_certificate_expiry_seconds{listener=\"public\",certificate=\"tls/\\\"a\\\\b\\\".crt\"} 1900000000",
     ] {
         assert!(text.lines().any(|exported| exported == line), "{line}\n{text}");
     }
