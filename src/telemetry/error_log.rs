@@ -145,10 +145,9 @@ mod tests {
     fn a_message_cannot_break_out_of_its_line() {
         let mut line = Vec::new();
         let hostile = "GET /\r\n2026 ERROR forged: \u{1b}[2J\u{9b}é";
-        let record = Record::builder().level(Level::Warn).target("t").args(format_args!("{hostile}")).build();
-        let arguments = record.args().to_string();
+        let arguments = format_args!("{hostile}");
+        let record = Record::builder().level(Level::Warn).target("t").args(arguments).build();
         write_line(&mut line, &"now", &record).unwrap();
-        assert_eq!(arguments, hostile);
         let expected = "now WARN  t: GET /\\r\\n2026 ERROR forged: \\u{1b}[2J\\u{9b}é\n";
         assert_eq!(String::from_utf8(line).unwrap(), expected);
     }

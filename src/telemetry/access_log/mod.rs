@@ -115,7 +115,7 @@ impl AccessLog {
         (workers, dropped): (usize, Arc<AtomicU64>),
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new(settings.queue, workers));
-        Writer::start(queue.clone(), sink, dropped.clone())?;
+        Writer::start(&queue, sink, dropped.clone())?;
         Ok(Self {
             plan: ArcSwap::from_pointee(plan),
             queue,

@@ -29,7 +29,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread. It ends after [`Queue::close`].
-    pub(super) fn start(queue: Arc<Queue>, sink: Sink, dropped: Arc<AtomicU64>) -> io::Result<()> {
+    pub(super) fn start(queue: &Arc<Queue>, sink: Sink, dropped: Arc<AtomicU64>) -> io::Result<()> {
         let mut writer = Self {
             queue: queue.clone(),
             sink,
@@ -73,7 +73,7 @@ impl Writer {
         match self.sink.reopen() {
             Ok(()) => self.torn = false,
             Err(error) => {
-                log::error!("access log not reopened, the old file goes on: {}: {error}", self.sink)
+                log::error!("access log not reopened, the old file goes on: {}: {error}", self.sink);
             }
         }
     }
