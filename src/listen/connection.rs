@@ -1,6 +1,6 @@
 use super::conn_info::{ConnInfo, HeaderState, Origin};
 use super::counters::Unseen;
-use super::edge::{Edge, Protocol};
+use super::edge::{Edge, Protocol, Timer, timer};
 use super::http2::Http2App;
 use super::listeners::{OpenConnection, Shared};
 use super::observer::Observer;
@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -90,7 +90,8 @@ where
         return http1(server, open, edge, leave).await;
     }
     // By TLS, too, the preface must come in time: the h2 crate would wait for it for ever.
-    if !wait_for_data(&mut edge, &mut leave, true).await {
+    let mut idle = IdleTimer::new(edge.info());
+    if !wait_for_data(&mut edge, &mut leave, &mut idle, true).await {
         return part(server, open, edge, Before::default()).await;
     }
     match (settled, edge.sniff().await) {
@@ -144,8 +145,9 @@ async fn http1<A, S>(
     let mut before = Before::default();
     let mut carried = None;
     let mut fresh = true;
+    let mut idle = IdleTimer::new(&info);
     loop {
-        if !wait_for_data(&mut edge, &mut leave, fresh).await {
+        if !wait_for_data(&mut edge, &mut leave, &mut idle, fresh).await {
             return part(server, open, edge, before).await;
         }
         let mut session = ServerSession::new_http1(edge);
@@ -184,9 +186,13 @@ fn prepare(
 
 /// True when the client has sent something, or has closed; false when it is idle for too long, or
 /// when we are going away. Nothing but the connection itself is kept in memory meanwhile.
-async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWatch, fresh: bool) -> bool {
+async fn wait_for_data<S: Transport>(
+    edge: &mut Edge<S>,
+    leave: &mut ShutdownWatch,
+    idle: &mut IdleTimer,
+    fresh: bool,
+) -> bool {
     // Later: a greatest age of connections ends this wait, too.
-    let idle = edge.info().limits().idle.get();
     let gone = async {
         let _ = leave.wait_for(|leaving| *leaving).await;
         if fresh {
@@ -197,7 +203,34 @@ async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWat
         biased;
         () = poll_fn(|cx| edge.poll_data(cx)) => true,
         () = gone => false,
-        () = pingora_timeout::sleep(idle) => false,
+        () = idle.over() => false,
+    }
+}
+
+/// The bound on how long a connection may be idle. A busy one would set a timer and take it back
+/// for each request; this one is left to run, and looks at the clock when it has.
+struct IdleTimer {
+    limit: Duration,
+    running: Option<Timer>,
+}
+
+impl IdleTimer {
+    fn new(info: &ConnInfo) -> Self {
+        Self { limit: info.limits().idle.get(), running: None }
+    }
+
+    /// Resolves when nothing else has for the whole limit.
+    async fn over(&mut self) {
+        let since = Instant::now();
+        let mut left = self.limit;
+        loop {
+            self.running.get_or_insert_with(|| timer(left)).await;
+            self.running = None;
+            left = self.limit.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return;
+            }
+        }
     }
 }
 

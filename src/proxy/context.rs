@@ -103,7 +103,12 @@ impl RequestContext {
 
     /// What is left of the exchange's time.
     pub fn left(&self) -> Duration {
-        let spent = self.exchange.began.map_or(Duration::ZERO, |began| began.elapsed());
+        self.left_at(Instant::now())
+    }
+
+    /// The same for who has looked at the clock already.
+    pub fn left_at(&self, now: Instant) -> Duration {
+        let spent = self.exchange.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         self.exchange.total.saturating_sub(spent)
     }
 }

@@ -16,10 +16,11 @@ use pingora_proxy::Session;
 
 /// Answers true if the request has its answer: a refusal, or what a policy or a local target says.
 pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    // Boxed: the state of writing an answer is large, and a request that goes on needs none of it.
     match decide(gateway, session, cx).await {
         Verdict::Continue => return Ok(false),
-        Verdict::Answer(answer) => reply::send(session, cx, *answer).await?,
-        Verdict::Reject(rejection) => reply::reject(gateway, session, cx, &rejection).await?,
+        Verdict::Answer(answer) => Box::pin(reply::send(session, cx, *answer)).await?,
+        Verdict::Reject(rejection) => Box::pin(reply::reject(gateway, session, cx, &rejection)).await?,
     }
     Ok(true)
 }

@@ -36,7 +36,7 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
     let title = "Nobody can answer this now";
     let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title)
         .header(RETRY_AFTER, HeaderValue::from_static("1"));
-    reply::reject(gateway, session, cx, &rejection).await?;
+    Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
     Ok(false)
 }
 
@@ -59,7 +59,7 @@ pub fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     cx.exchange.began.get_or_insert(now);
     cx.exchange.attempt_began = Some(now);
     cx.exchange.attempts += 1;
-    let left = cx.left();
+    let left = cx.left_at(now);
     if left.is_zero() {
         return Error::e_explain(ErrorType::HTTPStatus(504), "no time left for another attempt");
     }

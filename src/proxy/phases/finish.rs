@@ -7,12 +7,13 @@ use crate::telemetry::metrics::{Answer, StatusClass};
 use crate::telemetry::trace::TraceContext;
 use pingora_error::Error;
 use pingora_proxy::Session;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counts and logs. Waits for nothing.
 pub fn run(gateway: &Gateway, session: &Session, _: Option<&Error>, cx: &mut RequestContext) {
-    let duration = cx.started.elapsed();
-    let upstream_duration = cx.exchange.began.map(|began| began.elapsed());
+    let now = Instant::now();
+    let duration = now.saturating_duration_since(cx.started);
+    let upstream_duration = cx.exchange.began.map(|began| now.saturating_duration_since(began));
     let status = session.response_written().map(|head| head.status.as_u16());
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at]);
     let metrics = cx.route().map_or(&cx.snapshot.unrouted, |route| &route.metrics);
