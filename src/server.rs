@@ -79,12 +79,12 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let Options { mut sockets, signals, error_log } = options;
     let mut loader = Loader::default();
-    let loaded = loader.load(path)?;
-    let config = Arc::new(loaded.config);
-    let workers = config.process.workers.count();
-    let metrics = Metrics::new(&reload::metrics_settings(&config), workers);
+    let reading = loader.read(path);
+    let workers = reading.config.process.workers.count();
+    let metrics = Metrics::new(&reload::metrics_settings(&reading.config), workers);
     let compiler = Arc::new(Compiler::new(Arc::clone(&metrics)));
-    let Compiled { snapshot, warnings } = compiler.compile(&config).map_err(|found| config.errors(found))?;
+    let (Compiled { snapshot, .. }, report) = compiler.build(reading)?;
+    let config = Arc::clone(&snapshot.config);
     let refuse = |finding: Finding| config.errors(vec![finding]);
 
     let in_force = InForce {
@@ -103,7 +103,6 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     if let Some(log) = error_log.as_ref().filter(|_| std::env::var_os("RUST_LOG").is_none()) {
         log.set_level(reload::level(config.telemetry.error_log.level));
     }
-    let report = loaded.warnings.and(config.errors(warnings));
     let reloader = Reloader {
         path: path.to_owned(),
         loader,

@@ -189,13 +189,13 @@ impl Reloader {
     ) -> Result<(ReloadOutcome, ConfigErrors, Vec<&'static str>), ConfigErrors> {
         let before = self.in_force.current.load();
         let fingerprint = fingerprint(&self.files());
-        let loaded = self.loader.load(&self.path)?;
-        let config = Arc::new(loaded.config);
+        let reading = self.loader.read(&self.path);
         if cause == Cause::File && self.fingerprint == Some(fingerprint) {
-            return Ok((ReloadOutcome::Unchanged, loaded.warnings, Vec::new()));
+            return Ok((ReloadOutcome::Unchanged, ConfigErrors::default(), Vec::new()));
         }
         self.fingerprint = Some(fingerprint);
-        let mut compiled = self.compiler.compile(&config).map_err(|findings| config.errors(findings))?;
+        let (mut compiled, warnings) = self.compiler.build(reading)?;
+        let config = Arc::clone(&compiled.snapshot.config);
         let changes = self
             .prepare_listeners(&before, &compiled.snapshot)
             .map_err(|finding| config.errors(vec![*finding]))?;
@@ -215,12 +215,11 @@ impl Reloader {
                 compiled = again;
             }
         }
-        let Compiled { snapshot, warnings } = compiled;
+        let Compiled { snapshot, .. } = compiled;
         self.in_force.publish(&before, &snapshot, changes.added);
         self.in_force.move_admin(changes.admin, &config);
         drop(before);
         self.compiler.retained.sweep();
-        let warnings = loaded.warnings.and(config.errors(warnings));
         Ok((ReloadOutcome::Applied, warnings, needs_upgrade))
     }
 

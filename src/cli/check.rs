@@ -1,12 +1,11 @@
 //! `tollgate check`: finds what is wrong with a configuration.
 
 use super::print;
-use crate::config::{self, ConfigErrors};
+use crate::config::{ConfigErrors, Loader};
 use crate::runtime::Compiler;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// How to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,15 +38,9 @@ pub(super) fn main(path: &Path, format: Format) -> ExitCode {
 
 /// Everything that is wrong, or worth saying, through the production `load` and `compile`.
 pub fn check(path: &Path) -> ConfigErrors {
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(errors) => return errors,
-    };
-    let config = Arc::new(loaded.config);
     let compiler = Compiler::new(Metrics::new(&MetricsSettings::default(), 1));
-    let found = match compiler.compile(&config) {
-        Ok(compiled) => compiled.warnings,
-        Err(found) => found,
-    };
-    loaded.warnings.and(config.errors(found))
+    match compiler.build(Loader::default().read(path)) {
+        Ok((_, warnings)) => warnings,
+        Err(report) => report,
+    }
 }

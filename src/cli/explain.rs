@@ -2,7 +2,7 @@
 //! would be in force, through the production compiler and router.
 
 use super::{complain, print};
-use crate::config::{self, Config};
+use crate::config::{Config, Loader};
 use crate::message::normalize;
 use crate::routing::{Found, Outcome, Query};
 use crate::runtime::{Compiler, Listener, Route, Snapshot, Target};
@@ -13,7 +13,6 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// The request that is asked about.
 pub struct Asked {
@@ -30,17 +29,12 @@ pub struct Asked {
 }
 
 pub(super) fn main(path: &Path, asked: &Asked) -> ExitCode {
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(errors) => return failed(&errors.to_string()),
-    };
-    let config = Arc::new(loaded.config);
     let compiler = Compiler::new(Metrics::new(&MetricsSettings::default(), 1));
-    let snapshot = match compiler.compile(&config) {
-        Ok(compiled) => compiled.snapshot,
-        Err(found) => return failed(&config.errors(found).to_string()),
+    let compiled = match compiler.build(Loader::default().read(path)) {
+        Ok((compiled, _)) => compiled,
+        Err(report) => return failed(&report.to_string()),
     };
-    match explain(&snapshot, asked) {
+    match explain(&compiled.snapshot, asked) {
         Ok(text) => {
             print(&text);
             ExitCode::SUCCESS

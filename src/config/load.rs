@@ -28,6 +28,15 @@ pub struct Loaded {
     pub warnings: ConfigErrors,
 }
 
+/// What a load came to: all that could be read, and all that is wrong with the rest.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// What could be read. It must not serve if an error is in the report.
+    pub config: Config,
+    /// Errors and warnings.
+    pub report: ConfigErrors,
+}
+
 /// Loads configurations, and parses again only the files that changed since the last time.
 pub struct Loader {
     environment: Box<dyn Environment>,
@@ -66,7 +75,15 @@ impl Loader {
     /// # Errors
     /// All that is wrong with it, in every file, with places.
     pub fn load(&mut self, path: &Path) -> Result<Loaded, ConfigErrors> {
-        let files = source::list(path).map_err(|error| ConfigErrors::new(vec![*error]))?;
+        self.read(path).into()
+    }
+
+    /// As [`Self::load`], for who has something to say about what could be read nevertheless.
+    pub fn read(&mut self, path: &Path) -> Reading {
+        let files = match source::list(path) {
+            Ok(files) => files,
+            Err(error) => return Reading { report: ConfigErrors::new(vec![*error]), ..Reading::default() },
+        };
         let mut unreadable = Vec::new();
         let mut texts = Vec::with_capacity(files.len());
         for file in files {
@@ -83,7 +100,7 @@ impl Loader {
     /// # Errors
     /// All that is wrong with it, with places.
     pub fn load_text(&mut self, path: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
-        self.assemble(path, vec![(path.to_owned(), text.to_owned())], Vec::new())
+        self.assemble(path, vec![(path.to_owned(), text.to_owned())], Vec::new()).into()
     }
 
     fn assemble(
@@ -91,7 +108,7 @@ impl Loader {
         root: &Path,
         texts: Vec<(PathBuf, String)>,
         unreadable: Vec<ConfigError>,
-    ) -> Result<Loaded, ConfigErrors> {
+    ) -> Reading {
         let mut sources = Sources { root: root.to_owned(), files: Vec::with_capacity(texts.len()) };
         let mut faults: Vec<(usize, Fault)> = Vec::new();
         let mut unread = check::Unread { all: !unreadable.is_empty(), items: HashSet::new() };
@@ -139,7 +156,7 @@ fn conclude(
     faults: Vec<(usize, Fault)>,
     mut errors: Vec<ConfigError>,
     unread: &check::Unread,
-) -> Result<Loaded, ConfigErrors> {
+) -> Reading {
     let mut merge = Merge { sources: &sources, config: Config::default(), twice: Vec::new() };
     for index in 0..sources.files.len() {
         merge.add(index);
@@ -155,21 +172,23 @@ fn conclude(
     let clean = errors.is_empty() && faults.is_empty() && twice.is_empty();
     if clean && findings.is_empty() {
         config.sources = Arc::new(sources);
-        return Ok(Loaded { config, warnings: ConfigErrors::default() });
+        return Reading { config, report: ConfigErrors::default() };
     }
     let locator = Locator::new(&sources);
     errors.extend(faults.into_iter().map(|(file, fault)| locator.fault(file, fault)));
     errors.extend(twice.into_iter().map(|(first, second, path)| locator.twice(first, second, path)));
     // What a configuration with mistakes does not use may be used by what could not be read.
-    let rejected = !errors.is_empty() || findings.iter().any(|f| f.severity == Severity::Error);
     let findings = findings.into_iter().filter(|f| clean || f.severity == Severity::Error);
     errors.extend(findings.map(|finding| locator.finding(finding)));
-    let all = ConfigErrors::new(errors);
-    if rejected {
-        return Err(all);
-    }
+    let report = ConfigErrors::new(errors);
     config.sources = Arc::new(sources);
-    Ok(Loaded { config, warnings: all })
+    Reading { config, report }
+}
+
+impl From<Reading> for Result<Loaded, ConfigErrors> {
+    fn from(Reading { config, report }: Reading) -> Self {
+        if report.errors() > 0 { Err(report) } else { Ok(Loaded { config, warnings: report }) }
+    }
 }
 
 fn no_version(sources: &Sources) -> ConfigError {

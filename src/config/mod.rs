@@ -20,7 +20,7 @@ mod view;
 
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors, Snippet, Spot};
-pub use load::{Loaded, Loader, load};
+pub use load::{Loaded, Loader, Reading, load};
 pub use source::Sources;
 
 use crate::policy::config::Setting;

@@ -3,8 +3,8 @@
 use super::pages::Reader;
 use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
 use crate::compose::{Local, Redirect, Respond};
-use crate::config::Config;
 use crate::config::model::{host, route as model};
+use crate::config::{Config, ConfigErrors, Reading};
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
 use crate::policy::CompileEnv;
@@ -87,6 +87,39 @@ impl Compiler {
             unrouted: self.metrics.unrouted(),
         };
         Ok(Compiled { snapshot: Arc::new(snapshot), warnings: found })
+    }
+
+    /// Compiles what was read, or says all that is wrong, in reading and in compiling alike.
+    ///
+    /// # Errors
+    /// Everything that rejects the configuration, the warnings among it.
+    pub fn build(&self, reading: Reading) -> Result<(Compiled, ConfigErrors), ConfigErrors> {
+        let Reading { config, report } = reading;
+        let config = Arc::new(config);
+        match self.compile(&config) {
+            Ok(compiled) if report.errors() == 0 => {
+                let warnings = report.and(config.errors(compiled.warnings.clone()));
+                Ok((compiled, warnings))
+            }
+            // The reader has said it of these places, or could not read what they refer to.
+            Ok(_) => Err(report),
+            Err(found) if report.errors() > 0 => {
+                // What was left out of a place may be what is missed there.
+                let is_told = |path: &ConfigPath| {
+                    let near = |told: &ConfigPath| path.is_at_or_under(told) || told.is_at_or_under(path);
+                    report.iter().any(|told| near(&told.path))
+                };
+                let is_news = |finding: &Finding| {
+                    finding.severity == Severity::Error
+                        && !finding.problem.what.starts_with("unknown upstream")
+                        && !is_told(&finding.path)
+                        && !finding.other.as_ref().is_some_and(is_told)
+                };
+                let news = found.into_iter().filter(is_news).collect();
+                Err(report.and(config.errors(news)))
+            }
+            Err(found) => Err(report.and(config.errors(found))),
+        }
     }
 
     fn listener_id(&self, name: &Name) -> Option<ListenerId> {
@@ -338,5 +371,62 @@ impl<'a> Work<'a> {
             self.found.push(Finding::error(path.clone(), problem));
         }
         known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loader;
+    use crate::telemetry::metrics::MetricsSettings;
+
+    fn report(yaml: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let compiler = Compiler::new(Metrics::new(&MetricsSettings::default(), 1));
+        let report = match compiler.build(Loader::default().read(&file)) {
+            Ok((_, warnings)) => warnings,
+            Err(report) => report,
+        };
+        report.iter().map(|error| format!("{}: {}", error.path, error.problem.what)).collect()
+    }
+
+    const BASE: &str = "version: 1\nlisteners: { web: { address: '127.0.0.1:8080' } }\n\
+                        upstreams: { u: { endpoints: ['127.0.0.1:1'] } }\n";
+
+    #[test]
+    fn mistakes_in_reading_and_in_compiling_are_told_in_one_run() {
+        let routes = "routes:\n  a: { match: { path: /a/{id} }, too: u, to: u }\n  \
+                      b: { match: { path: /b/../c }, to: nobody }\n  \
+                      c: { policies: { headers: { request: { set: { x: '{what}' } } } }, to: u }\n";
+        let told = report(&format!("{BASE}{routes}"));
+        let expected = [
+            "routes.a.too: unknown field `too`",
+            "routes.b.match.path: `/b/../c` is not in normal form and would match nothing",
+            "routes.b.to: unknown upstream `nobody`",
+            "routes.c.policies.headers.request.set.x: unknown variable `{what}`",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_merely_follows_from_a_misspelt_field_is_not_told() {
+        let routes = "routes:\n  a: { match: { path: /a }, to: u }\n  \
+                      b: { match: { path: /a, hoss: [x] }, policies: { rewrite: { pth: /x } }, to: u }\n";
+        let told = report(&format!("{BASE}{routes}"));
+        let expected = [
+            "routes.b.match.hoss: unknown field `hoss`",
+            "routes.b.policies.rewrite.pth: unknown field `pth`",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_mistake_in_the_defaults_is_told_once() {
+        let rest = "policies: { defaults: { headers: { request: { set: { 'a b': x } } } } }\n\
+                    routes: { a: { match: { path: /a }, to: u }, b: { match: { path: /b }, to: u } }\n";
+        let told = report(&format!("{BASE}{rest}"));
+        assert_eq!(told, ["policies.defaults.headers.request.set.a b: `a b` is not a header field's name"]);
     }
 }

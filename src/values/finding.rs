@@ -47,6 +47,12 @@ impl ConfigPath {
         Self(steps)
     }
 
+    /// True if this is `other` or leads through it. Everything is under the root but nothing is said
+    /// of the whole by that, so the root counts for itself alone.
+    pub fn is_at_or_under(&self, other: &Self) -> bool {
+        self == other || (!other.0.is_empty() && self.0.starts_with(&other.0))
+    }
+
     /// The steps from the root.
     pub fn steps(&self) -> &[Step] {
         &self.0
