@@ -1,6 +1,7 @@
 //! What the gateway tells an upstream about the client: `x-forwarded-for`, `-proto` and `-host`,
 //! and RFC 7239's `forwarded`.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 use std::fmt::Write as _;
@@ -54,8 +55,11 @@ pub fn apply(request: &mut RequestHeader, hop: &Hop<'_>, forwarded: bool) {
 /// `x-forwarded-for`: the peer, after what it said if it is believed.
 pub fn forwarded_for(incoming: &HeaderMap, hop: &Hop<'_>) -> Option<HeaderValue> {
     let mut list = believed_list(incoming, &FOR, hop);
-    append(&mut list, format_args!("{}", hop.peer.to_canonical()));
-    HeaderValue::from_bytes(&list).ok()
+    if !list.is_empty() {
+        list.extend_from_slice(b", ");
+    }
+    address(&mut list, hop.peer.to_canonical());
+    HeaderValue::from_maybe_shared(Bytes::from(list)).ok()
 }
 
 /// `x-forwarded-proto`: `http` or `https`, by which the client came.
@@ -107,6 +111,35 @@ fn believed_list(incoming: &HeaderMap, name: &HeaderName, hop: &Hop<'_>) -> Vec<
         list.extend_from_slice(value);
     }
     list
+}
+
+/// An address as text; by hand for IPv4, which `core::fmt` takes a while for.
+fn address(list: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    list.push(b'.');
+                }
+                let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                let leading = if octet > 99 {
+                    0
+                } else if octet > 9 {
+                    1
+                } else {
+                    2
+                };
+                list.extend_from_slice(&digits[leading..]);
+            }
+        }
+        IpAddr::V6(address) => append_plain(list, format_args!("{address}")),
+    }
+}
+
+fn append_plain(list: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let mut out = String::with_capacity(40);
+    let _ = out.write_fmt(text);
+    list.extend_from_slice(out.as_bytes());
 }
 
 fn append(list: &mut Vec<u8>, element: std::fmt::Arguments<'_>) {

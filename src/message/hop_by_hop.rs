@@ -72,9 +72,13 @@ pub fn strip_request(request: &mut RequestHeader, keep: Keep) {
 
 /// Removes from a response what is meant for this hop alone.
 pub fn strip_response(response: &mut ResponseHeader, keep: Keep) {
+    let doomed = doomed(&response.headers);
+    if doomed.is_empty() {
+        return;
+    }
     let upgrade = response.headers.get(header::UPGRADE).filter(|_| keep.upgrade).cloned();
     let trailer = response.headers.get(header::TRAILER).filter(|_| keep.trailers).cloned();
-    for name in doomed(&response.headers) {
+    for name in doomed {
         response.remove_header(&name);
     }
     if let Some(trailer) = trailer {
@@ -88,9 +92,12 @@ pub fn strip_response(response: &mut ResponseHeader, keep: Keep) {
 
 /// The names of all fields to remove; empty, and no allocation, for most messages.
 fn doomed(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut names = nominated(headers);
-    let fixed = FIELDS.into_iter().chain([header::CONNECTION]);
-    names.extend(fixed.filter(|name| headers.contains_key(name)));
+    // Most messages have no such field, and comparing names is cheaper than looking each one up.
+    let fixed = |name: &&HeaderName| **name == header::CONNECTION || FIELDS.contains(name);
+    let mut names: Vec<HeaderName> = headers.keys().filter(fixed).cloned().collect();
+    if names.contains(&header::CONNECTION) {
+        names.extend(nominated(headers));
+    }
     names
 }
 

@@ -397,14 +397,14 @@ mod tests {
 
     #[test]
     fn mistakes_in_reading_and_in_compiling_are_told_in_one_run() {
-        let routes = "routes:\n  a: { match: { path: /a/{id} }, too: u, to: u }\n  \
+        let routes = "routes:\n  a: { match: { path: /a }, too: u, to: u }\n  \
                       b: { match: { path: /b/../c }, to: nobody }\n  \
                       c: { policies: { headers: { request: { set: { x: '{what}' } } } }, to: u }\n";
         let told = report(&format!("{BASE}{routes}"));
         let expected = [
             "routes.a.too: unknown field `too`",
             "routes.b.match.path: `/b/../c` is not in normal form and would match nothing",
-            "routes.b.to: unknown upstream `nobody`",
+            "routes.b.to.upstream: unknown upstream `nobody`",
             "routes.c.policies.headers.request.set.x: unknown variable `{what}`",
         ];
         assert_eq!(told, expected);

@@ -1,6 +1,6 @@
 //! What the request wants, and whether it may: form, route, policies.
 
-use super::admit;
+use super::{admit, forward};
 use crate::message::authority;
 use crate::policy::{Reply, Verdict, cors};
 use crate::proxy::{Gateway, RequestContext, reply};
@@ -18,7 +18,10 @@ use pingora_proxy::Session;
 pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
     // Boxed: the state of writing an answer is large, and a request that goes on needs none of it.
     match decide(gateway, session, cx).await {
-        Verdict::Continue => return Ok(false),
+        Verdict::Continue => {
+            forward::lighten(session);
+            return Ok(false);
+        }
         Verdict::Answer(answer) => Box::pin(reply::send(session, cx, *answer)).await?,
         Verdict::Reject(rejection) => Box::pin(reply::reject(gateway, session, cx, &rejection)).await?,
     }

@@ -6,12 +6,32 @@ use crate::policy::context::HeaderEdit;
 use crate::proxy::{Gateway, RequestContext};
 use crate::upstream::Host;
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts as ReqParts;
+use http::{Method, Version};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// How many fields a request gets on its way: three of forwarding, id, trace, via, and some edits.
+const ADDED: usize = 8;
+
+/// Readies the client's head for being copied and edited. HTTP/1 keeps a second map for how the
+/// client wrote the names, which would be copied and edited as well; names have no case (RFC 9110
+/// section 5.1), so upstreams get them as everyone writes them.
+pub fn lighten(session: &mut Session) {
+    let head = session.req_header_mut();
+    if head.version == Version::HTTP_2 {
+        return;
+    }
+    if let Ok(empty) = RequestHeader::build_no_case(Method::GET, b"/", None) {
+        let mut parts: ReqParts = std::mem::replace(head, empty).into();
+        parts.headers.reserve(ADDED);
+        *head = parts.into();
+    }
+}
 
 /// Edits the upstream's copy of the request. Pingora took the hop-by-hop fields out of it.
 pub fn request(

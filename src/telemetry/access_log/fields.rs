@@ -184,20 +184,20 @@ impl Field {
             Self::Listener => text(line, record.listener),
             Self::Route => or_null(line, record.route, text),
             Self::Upstream => or_null(line, record.upstream, text),
-            Self::Endpoint => or_null(line, record.endpoint, quoted),
-            Self::Client => or_null(line, record.client, quoted),
+            Self::Endpoint => or_null(line, record.endpoint, json::socket),
+            Self::Client => or_null(line, record.client, json::ip),
             Self::Method => text(line, record.method),
             Self::Host => or_null(line, record.host, json::string),
             Self::Path => bytes(line, split_target(record.target).0),
             Self::Query => or_null(line, split_target(record.target).1, json::string),
-            Self::Status => or_null(line, record.status, json::display),
+            Self::Status => or_null(line, record.status, json::number),
             Self::Cause => or_null(line, record.cause, text),
-            Self::BytesReceived => json::display(line, record.bytes_received),
-            Self::BytesSent => json::display(line, record.bytes_sent),
+            Self::BytesReceived => json::number(line, record.bytes_received),
+            Self::BytesSent => json::number(line, record.bytes_sent),
             Self::Duration => json::milliseconds(line, record.duration),
             Self::UpstreamDuration => or_null(line, record.upstream_duration, json::milliseconds),
             Self::ConnectDuration => or_null(line, record.connect_duration, json::milliseconds),
-            Self::Attempts => json::display(line, record.attempts),
+            Self::Attempts => json::number(line, record.attempts),
             Self::TlsVersion => or_null(line, record.tls_version, text),
             Self::HttpVersion => or_null(line, record.http_version, http_version),
             Self::RequestHeader(header) => header.write(line, record.request),
@@ -272,12 +272,6 @@ fn text(line: &mut Vec<u8>, value: &str) {
 
 fn bytes(line: &mut Vec<u8>, value: &[u8]) {
     if value.is_empty() { null(line) } else { json::string(line, value) }
-}
-
-fn quoted(line: &mut Vec<u8>, value: impl std::fmt::Display) {
-    line.push(b'"');
-    json::display(line, value);
-    line.push(b'"');
 }
 
 fn http_version(line: &mut Vec<u8>, version: Version) {
