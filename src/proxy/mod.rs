@@ -38,30 +38,35 @@ pub struct Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = RequestContext;
+    /// Boxed: Pingora moves it, and the future that holds it, several times.
+    type CTX = Box<RequestContext>;
 
-    fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.current.load())
+    fn new_ctx(&self) -> Box<RequestContext> {
+        Box::new(RequestContext::new(self.current.load()))
     }
 
     fn init_downstream_modules(&self, _: &mut HttpModules) {
         // Pingora's compression module would be boxed anew for each request; nothing here uses it.
     }
 
-    async fn early_request_filter(&self, session: &mut Session, cx: &mut RequestContext) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, cx: &mut Box<RequestContext>) -> Result<()> {
         phases::admit::connection(session, cx);
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, cx: &mut Box<RequestContext>) -> Result<bool> {
         phases::check::run(self, session, cx).await
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    async fn proxy_upstream_filter(
+        &self,
+        session: &mut Session,
+        cx: &mut Box<RequestContext>,
+    ) -> Result<bool> {
         phases::connect::choose(self, session, cx).await
     }
 
-    async fn upstream_peer(&self, _: &mut Session, cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _: &mut Session, cx: &mut Box<RequestContext>) -> Result<Box<HttpPeer>> {
         phases::connect::peer(cx)
     }
 
@@ -69,7 +74,7 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         _: &HttpPeer,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
         error: Box<Error>,
     ) -> Box<Error> {
         phases::connect::failed(cx, error)
@@ -82,7 +87,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         _: std::os::unix::io::RawFd,
         _: Option<&Digest>,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
     ) -> Result<()> {
         phases::connect::connected(cx, reused);
         Ok(())
@@ -92,7 +97,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
     ) -> Result<()> {
         phases::forward::request(self, session, request, cx)
     }
@@ -102,7 +107,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
     ) -> Result<()> {
         phases::body::request(session, body, end, cx)
     }
@@ -111,7 +116,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         answer: &mut ResponseHeader,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
     ) -> Result<()> {
         phases::respond::from_upstream(session, answer, cx)
     }
@@ -121,7 +126,7 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         _: &mut Option<Bytes>,
         _: bool,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
         phases::body::answer(cx)
     }
@@ -130,7 +135,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         answer: &mut ResponseHeader,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
     ) -> Result<()> {
         phases::respond::to_client(session, answer, cx);
         Ok(())
@@ -141,7 +146,7 @@ impl ProxyHttp for Gateway {
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
         reused: bool,
     ) -> Box<Error> {
         phases::fail::while_proxying(peer, session, error, cx, reused)
@@ -151,16 +156,16 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        cx: &mut RequestContext,
+        cx: &mut Box<RequestContext>,
     ) -> FailToProxy {
         phases::fail::run(self, session, error, cx).await
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &RequestContext, error: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<RequestContext>, error: &Error) -> bool {
         phases::fail::is_everyday(error)
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, cx: &mut RequestContext) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, cx: &mut Box<RequestContext>) {
         phases::finish::run(self, session, error, cx);
     }
 }

@@ -20,6 +20,10 @@ pub(super) fn text(line: &mut Vec<u8>, value: &[u8]) {
         Some(beginning) if value.len() > MAX_VALUE => (beginning, true),
         _ => (value, false),
     };
+    // Without a way out, so that the compiler looks at many bytes at once.
+    if value.iter().fold(true, |plain, c| plain & is_plain(*c)) && !cut {
+        return line.extend_from_slice(value);
+    }
     let plain = value.iter().position(|c| !is_plain(*c)).unwrap_or(value.len());
     line.extend_from_slice(&value[..plain]);
     for chunk in value[plain..].utf8_chunks() {
