@@ -186,3 +186,24 @@ fn a_word_ends_it_soon() {
         assert!(idle.is_closed());
     }
 }
+
+#[test]
+fn the_readme_names_every_metric_command_and_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let readme = read("README.md");
+    let table = read("src/telemetry/metrics/table.rs");
+    let metrics: Vec<&str> =
+        table.split('"').filter(|word| word.starts_with("tollgate_") && !word.contains(' ')).collect();
+    assert!(metrics.len() > 10, "the table is read: {metrics:?}");
+    let commands =
+        ["run", "demo", "check", "explain", "schema"].map(|command| format!("`tollgate {command}"));
+    let examples =
+        std::fs::read_dir(root.join("conf/examples")).unwrap().map(|entry| entry.unwrap().file_name());
+    let examples = examples.filter(|name| !["pages", "tls", "secrets"].iter().any(|beside| name == beside));
+    let examples = examples.map(|name| format!("(conf/examples/{})", name.to_str().unwrap()));
+    let metrics = metrics.into_iter().map(|name| format!("`{name}`"));
+    let missing: Vec<String> =
+        metrics.chain(commands).chain(examples).filter(|name| !readme.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

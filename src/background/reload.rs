@@ -235,7 +235,7 @@ impl Reloader {
         let needs_upgrade = needs_upgrade(&self.process, &config.process);
 
         // From here on nothing can fail.
-        self.in_force.apply_telemetry(&config, log);
+        self.in_force.apply_telemetry(&before.config, &config, log);
         if metrics_settings(&before.config) != metrics_settings(&config) {
             // Handles have the shape of the settings that they were made with.
             self.in_force.metrics.configure(&metrics_settings(&config));
@@ -371,7 +371,7 @@ impl InForce {
         }
     }
 
-    fn apply_telemetry(&self, config: &Config, log: PreparedLog) {
+    fn apply_telemetry(&self, before: &Config, config: &Config, log: PreparedLog) {
         match log {
             PreparedLog::Off => self.access_log.store(None),
             PreparedLog::Open(log) => self.access_log.store(Some(log)),

@@ -83,7 +83,11 @@ fn metrics_are_what_prometheus_takes() {
     let requests =
         "tollgate_http_requests_total{listener=\"web\",route=\"all\",upstream=\"origin\",class=\"2xx\"}";
     wait_until("the requests are counted", || metric(&gateway, requests) == Some(2.0));
-    let text = gateway.admin("GET", "/metrics", "").text();
+    let scrape = || gateway.admin("GET", "/metrics", "").text();
+    wait_until("what the parser refused is counted", || {
+        scrape().contains("\ntollgate_unseen_requests_total{")
+    });
+    let text = scrape();
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

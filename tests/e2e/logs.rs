@@ -192,4 +192,25 @@ fn a_rotated_file_is_opened_anew_on_sigusr1() {
         std::fs::read_to_string(&errors).unwrap().contains("DEBUG")
     };
     wait_until("the error log says more", refused);
+    process.signal(Signal::SIGHUP);
+    wait_until("a reload is over", || process.admin("GET", "/reload").json()["outcome"] == "applied");
+    std::fs::write(&errors, "").unwrap();
+    wait_until("a reload leaves the level as it is", refused);
+}
+
+#[test]
+fn the_environment_says_what_the_error_log_says() {
+    let folder = TempDir::new().unwrap();
+    let admin = quiet_port();
+    let path = folder.path().join("gateway.yaml");
+    let text = format!("version: 1\nadmin: {{ address: '127.0.0.1:{admin}', token: secret }}\n");
+    std::fs::write(&path, text).unwrap();
+    let log = |environment: &[(&str, &str)]| {
+        let process = Process::run(&path, admin, environment);
+        assert_eq!(process.admin("POST", "/reload").status, 200);
+        std::fs::read_to_string(folder.path().join("errors.log")).unwrap()
+    };
+    assert!(log(&[]).contains("reload applied"));
+    let quiet = log(&[("RUST_LOG", "error")]);
+    assert!(!quiet.contains("reload applied"), "{quiet}");
 }

@@ -44,7 +44,7 @@ impl Gateway {
         let path = folder.path().join(path);
         let (built, built_here) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let options = Options { sockets, signals: false, error_log: None };
+            let options = Options { sockets, signals: false, error_log: None, level_is_set: false };
             match server::build(&path, options) {
                 Ok((assembly, _)) => {
                     built.send(Ok(assembly.handle().clone())).unwrap();
@@ -137,7 +137,7 @@ fn missing_sections(yaml: &str) -> String {
 fn with_ports(yaml: &str, sockets: &mut BTreeMap<String, TcpListener>) -> String {
     let mut yaml = yaml.to_owned();
     while let Some(at) = yaml.find("PORT_") {
-        let name: String = yaml[at + 5..].chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+        let name: String = yaml[at + 5..].chars().take_while(char::is_ascii_alphanumeric).collect();
         let socket = sockets.entry(name.clone()).or_insert_with(|| TcpListener::bind("127.0.0.1:0").unwrap());
         let port = socket.local_addr().unwrap().port().to_string();
         yaml = yaml.replace(&format!("PORT_{name}"), &port);
