@@ -40,9 +40,6 @@ pub struct Options {
     pub signals: bool,
     /// The error log, if it is this gateway's own.
     pub error_log: Option<ErrorLog>,
-    /// True if the environment said what the error log says; the configuration's level then counts
-    /// from its first change.
-    pub level_is_set: bool,
 }
 
 /// A gateway that is built, not yet running.
@@ -80,7 +77,7 @@ enum Stop {
 pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), ConfigErrors> {
     // First of all: Pingora would install another provider silently.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let Options { mut sockets, signals, error_log, level_is_set } = options;
+    let Options { mut sockets, signals, error_log } = options;
     let mut loader = Loader::default();
     let (reading, fingerprint) = reload::read(&mut loader, path);
     let named = reading.config.files();

@@ -235,7 +235,7 @@ impl Reloader {
         let needs_upgrade = needs_upgrade(&self.process, &config.process);
 
         // From here on nothing can fail.
-        self.in_force.apply_telemetry(&before.config, &config, log);
+        self.in_force.apply_telemetry(&config, log);
         if metrics_settings(&before.config) != metrics_settings(&config) {
             // Handles have the shape of the settings that they were made with.
             self.in_force.metrics.configure(&metrics_settings(&config));
@@ -257,13 +257,22 @@ impl Reloader {
         after: &Snapshot,
     ) -> Result<ListenerChanges, Box<Finding>> {
         let mut changes = ListenerChanges { added: Vec::new(), admin: None };
+        let stays = |old: &Listener| {
+            after.listener(old.id).is_some_and(|new| new.config.address == old.config.address)
+        };
+        let leaving = || before.listeners.iter().flatten().filter(|old| !stays(old));
         for listener in after.listeners.iter().flatten() {
-            let same_socket =
-                before.listener(listener.id).is_some_and(|old| old.config.address == listener.config.address);
-            if !same_socket {
-                let path = ConfigPath::root().key("listeners").key(&listener.name).key("address");
-                changes.added.push(spec(listener, bind_at(listener.config.address, path)?));
+            if before.listener(listener.id).is_some_and(stays) {
+                continue;
             }
+            let path = ConfigPath::root().key("listeners").key(&listener.name).key("address");
+            // A listener that is renamed, or two that swap, keep the sockets that are there.
+            let inherited = leaving().find(|old| old.config.address == listener.config.address);
+            let socket = match inherited.and_then(|old| self.in_force.socket_of(&old.name)) {
+                Some(socket) => socket,
+                None => bind_at(listener.config.address, path)?,
+            };
+            changes.added.push(spec(listener, socket));
         }
         let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
         if let Some(wanted) = address(&after.config).filter(|wanted| address(&before.config) != Some(*wanted))
@@ -324,6 +333,12 @@ fn needs_upgrade(running: &Process, wanted: &Process) -> Vec<&'static str> {
 }
 
 impl InForce {
+    /// A duplicate of a listener's socket, with the queue that it has.
+    fn socket_of(&self, name: &Name) -> Option<TcpListener> {
+        let sockets = self.listeners.sockets().ok()?;
+        sockets.into_iter().find_map(|(known, _, socket)| (known == *name).then_some(socket))
+    }
+
     /// Swaps the snapshot, then tells the listeners what new connections get, and those that went
     /// that they did.
     fn publish(&self, before: &Snapshot, after: &Arc<Snapshot>, added: Vec<ListenerSpec>) {
@@ -371,7 +386,7 @@ impl InForce {
         }
     }
 
-    fn apply_telemetry(&self, before: &Config, config: &Config, log: PreparedLog) {
+    fn apply_telemetry(&self, config: &Config, log: PreparedLog) {
         match log {
             PreparedLog::Off => self.access_log.store(None),
             PreparedLog::Open(log) => self.access_log.store(Some(log)),

@@ -23,8 +23,7 @@ pub(super) fn assemble(config: &Path) -> Result<Assembly, ExitCode> {
     let error_log = ErrorLog::install(log::LevelFilter::Info, filters.as_deref())
         .inspect_err(|problem| complain(&format!("tollgate: {problem}\n")))
         .ok();
-    let options =
-        Options { sockets: BTreeMap::new(), signals: true, error_log, level_is_set: filters.is_some() };
+    let options = Options { sockets: BTreeMap::new(), signals: true, error_log };
     match server::build(config, options) {
         Ok((assembly, warnings)) => {
             if !warnings.is_empty() {

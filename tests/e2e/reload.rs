@@ -99,6 +99,46 @@ fn listeners_come_go_and_move() {
 }
 
 #[test]
+fn listeners_are_renamed_and_swap_addresses() {
+    let text = |a: &str, b: &str| {
+        format!(
+            "admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
+             listeners:\n  {a}: {{ address: '127.0.0.1:PORT_web' }}\n  {b}: {{ address: '127.0.0.1:PORT_side' }}\n\
+             routes:\n  a: {{ on: [{a}], to: {{ respond: {{ body: a }} }} }}\n  b: {{ on: [{b}], to: {{ respond: {{ body: b }} }} }}\n"
+        )
+    };
+    let gateway = Gateway::start(&text("web", "side"));
+    let (web, side) = (gateway.at("web"), gateway.at("side"));
+    let says = || (get(web, "/").text(), get(side, "/").text());
+    for (a, b) in [("web", "side"), ("renamed", "side"), ("side", "renamed"), ("web", "side")] {
+        gateway.rewrite(&text(a, b));
+        let answer = gateway.reload();
+        assert_eq!(outcome(&answer), "applied", "{a} {b}: {}", answer.text());
+        // A connection that the listener before accepted just now is still that one's.
+        wait_until("none is refused, and each finds its routes", || {
+            says() == ("a".to_owned(), "b".to_owned())
+        });
+    }
+}
+
+#[test]
+fn a_listener_begins_to_speak_tls() {
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::new(&folder.path().join("tls"));
+    authority.issue("site", &["localhost"], 1);
+    let gateway = Gateway::start_in(folder, &saying("plain"));
+    let mut before = Client::new(gateway.web());
+    assert_eq!(before.get("a", "/", "").text(), "plain");
+    let tls = "PORT_web', tls: { certificates: [{ certificate: tls/site.pem, key: tls/site.key }] }";
+    gateway.rewrite(&saying("secret").replace("PORT_web'", tls));
+    assert_eq!(outcome(&gateway.reload()), "applied");
+    let url = format!("https://localhost:{}/", gateway.web().port());
+    let output = curl(gateway.folder(), &["--cacert", "tls/ca.pem", &url].map(String::from));
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("secret"), "{output:?}");
+    assert_eq!(before.get("a", "/", "").text(), "secret", "a connection stays what it was");
+}
+
+#[test]
 fn an_address_in_use_rejects_the_whole() {
     let gateway = Gateway::start(&saying("one"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
