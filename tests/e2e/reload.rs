@@ -263,6 +263,23 @@ fn a_folder_is_watched_as_a_whole() {
 }
 
 #[test]
+fn what_is_missing_is_waited_for() {
+    let gateway = Gateway::start(&saying("one"));
+    std::fs::create_dir(gateway.folder().join("pages")).unwrap();
+    let pages = "PORT_web', error_pages: { 404: pages/404.html } }";
+    let text = saying("two").replace("PORT_web' }", pages).replace("all: {", "all: { match: { path: /two },");
+    gateway.rewrite(&text);
+    wait_until("the missing page is found out", || reloads(&gateway, "rejected") >= 1.0);
+    assert_eq!(get(gateway.web(), "/").text(), "one");
+    std::fs::write(gateway.folder().join("pages/404.html"), "nothing").unwrap();
+    wait_until("it has come", || get(gateway.web(), "/x").text() == "nothing");
+    gateway.rewrite(&saying("broken").replace("routes", "rotes"));
+    wait_until("a mistake is found out", || outcome(&gateway.admin("GET", "/reload", "")) == "rejected");
+    gateway.rewrite(&text);
+    wait_until("what is put right is right", || outcome(&gateway.admin("GET", "/reload", "")) == "applied");
+}
+
+#[test]
 fn a_certificate_is_swapped() {
     let folder = TempDir::new().unwrap();
     let authority = Authority::new(&folder.path().join("tls"));
