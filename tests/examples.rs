@@ -501,13 +501,14 @@ fn show(example: &Example) {
 fn with_files() -> TempDir {
     let folder = TempDir::new().unwrap();
     copy(&examples(), folder.path());
-    let authority = Authority::new(&folder.path().join("tls"));
-    authority.issue("site", &["localhost"], 1);
-    authority.issue("api", &["api.example.com"], 2);
-    authority.issue("apps", &["*.apps.example.com"], 3);
-    authority.issue("me", &["me.example"], 4);
-    authority.issue("former", &["former.example"], 5);
-    authority.revoke(&[5]);
+    let tls = folder.path().join("tls");
+    let authority = Authority::within(&tls);
+    authority.issue(&tls, "site", &["localhost"]);
+    authority.issue(&tls, "api", &["api.example.com"]);
+    authority.issue(&tls, "apps", &["*.apps.example.com"]);
+    authority.issue(&tls, "me", &["me.example"]);
+    authority.issue(&tls, "former", &["former.example"]);
+    authority.revoke(&tls, &["former"]);
     std::fs::copy(folder.path().join("tls/ca.pem"), folder.path().join("tls/clients.pem")).unwrap();
     std::fs::create_dir_all(folder.path().join("secrets")).unwrap();
     std::fs::write(folder.path().join("secrets/admin-token"), "secret\n").unwrap();

@@ -124,8 +124,9 @@ fn listeners_are_renamed_and_swap_addresses() {
 #[test]
 fn a_listener_begins_to_speak_tls() {
     let folder = TempDir::new().unwrap();
-    let authority = Authority::new(&folder.path().join("tls"));
-    authority.issue("site", &["localhost"], 1);
+    let tls = folder.path().join("tls");
+    let authority = Authority::within(&tls);
+    authority.issue(&tls, "site", &["localhost"]);
     let gateway = Gateway::start_in(folder, &saying("plain"));
     let mut before = Client::new(gateway.web());
     assert_eq!(before.get("a", "/", "").text(), "plain");
@@ -282,8 +283,9 @@ fn what_is_missing_is_waited_for() {
 #[test]
 fn a_certificate_is_swapped() {
     let folder = TempDir::new().unwrap();
-    let authority = Authority::new(&folder.path().join("tls"));
-    authority.issue("site", &["localhost"], 1);
+    let tls = folder.path().join("tls");
+    let authority = Authority::within(&tls);
+    authority.issue(&tls, "site", &["localhost"]);
     let gateway = Gateway::start_in(
         folder,
         "admin: { address: '127.0.0.1:PORT_admin', token: secret }\n\
@@ -302,7 +304,7 @@ fn a_certificate_is_swapped() {
         curl(gateway.folder(), &arguments.map(String::from)).status.success()
     };
     assert_eq!((serves("localhost"), serves("next.example")), (true, false));
-    authority.issue("site", &["next.example"], 2);
+    authority.issue(&tls, "site", &["next.example"]);
     wait_until("the changed file is read", || serves("next.example"));
     assert!(!serves("localhost"));
     std::fs::write(gateway.folder().join("tls/site.key"), "no key").unwrap();

@@ -10,22 +10,23 @@ use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-fn gateway(tls: &str) -> Gateway {
+fn gateway(settings: &str) -> Gateway {
     let folder = TempDir::new().unwrap();
-    let authority = Authority::new(&folder.path().join("tls"));
-    authority.issue("site", &["localhost", "site.example"], 1);
-    authority.issue("wild", &["*.wild.example"], 2);
-    authority.issue("me", &["me.example"], 3);
-    authority.issue("former", &["former.example"], 4);
-    authority.revoke(&[4]);
-    let strangers = Authority::new(&folder.path().join("strangers"));
-    strangers.issue("other", &["me.example"], 5);
+    let tls = folder.path().join("tls");
+    let authority = Authority::within(&tls);
+    authority.issue(&tls, "site", &["localhost", "site.example"]);
+    authority.issue(&tls, "wild", &["*.wild.example"]);
+    authority.issue(&tls, "me", &["me.example"]);
+    authority.issue(&tls, "former", &["former.example"]);
+    authority.revoke(&tls, &["former"]);
+    let theirs = folder.path().join("strangers");
+    Authority::within(&theirs).issue(&theirs, "other", &["me.example"]);
     Gateway::start_in(
         folder,
         &format!(
             "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
              listeners:\n  web: {{ address: '127.0.0.1:PORT_web' }}\n  secure:\n    address: '127.0.0.1:PORT_secure'\n    \
-             tls: {{ certificates: [{{ certificate: tls/site.pem, key: tls/site.key }}, {{ certificate: tls/wild.pem, key: tls/wild.key }}]{tls} }}\n\
+             tls: {{ certificates: [{{ certificate: tls/site.pem, key: tls/site.key }}, {{ certificate: tls/wild.pem, key: tls/wild.key }}]{settings} }}\n\
              routes:\n  plain: {{ on: [web], to: {{ redirect: {{ scheme: https }} }} }}\n  all: {{ on: [secure], to: {{ echo: {{}} }} }}\n"
         ),
     )
