@@ -79,7 +79,8 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let Options { mut sockets, signals, error_log } = options;
     let mut loader = Loader::default();
-    let reading = loader.read(path);
+    let (reading, fingerprint) = reload::read(&mut loader, path);
+    let named = reading.config.files();
     let workers = reading.config.process.workers.count();
     let metrics = Metrics::new(&reload::metrics_settings(&reading.config), workers);
     let compiler = Arc::new(Compiler::new(Arc::clone(&metrics)));
@@ -108,9 +109,10 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
         loader,
         compiler,
         in_force: in_force.clone(),
-        workers,
+        process: config.process.clone(),
         status: Arc::default(),
-        fingerprint: None,
+        named,
+        fingerprint,
     };
     Ok((assemble(&config, &in_force, reloader, signals), report))
 }
@@ -362,13 +364,19 @@ struct StopWatch {
 impl ShutdownSignalWatch for StopWatch {
     async fn recv(&self) -> ShutdownSignal {
         let on = |kind| self.signals.then(|| signal(kind).ok()).flatten();
-        let (mut terminate, mut interrupt) = (on(SignalKind::terminate()), on(SignalKind::interrupt()));
-        let first = self.next_stop(&mut terminate, &mut interrupt).await;
+        let mut words = Words {
+            terminate: on(SignalKind::terminate()),
+            interrupt: on(SignalKind::interrupt()),
+            stopped: self.stopped.clone(),
+        };
+        // It may have been said before anybody listened.
+        let said = *words.stopped.borrow_and_update();
+        let first = if said == Stop::No { words.next().await } else { said };
         if first == Stop::Gracefully {
             tokio::select! {
                 () = self.drain() => {}
                 // A second word means it.
-                _ = self.next_stop(&mut terminate, &mut interrupt) => {}
+                _ = words.next() => {}
             }
         }
         self.flush();
@@ -376,23 +384,28 @@ impl ShutdownSignalWatch for StopWatch {
     }
 }
 
-impl StopWatch {
-    async fn next_stop(&self, terminate: &mut Option<Signal>, interrupt: &mut Option<Signal>) -> Stop {
-        let mut stopped = self.stopped.clone();
-        let seen = *stopped.borrow_and_update();
-        if seen != Stop::No && self.handle.readiness.is_ready() {
-            return seen;
-        }
+/// What tells the gateway to stop.
+struct Words {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+    stopped: watch::Receiver<Stop>,
+}
+
+impl Words {
+    /// The next one; one that was taken already does not count again.
+    async fn next(&mut self) -> Stop {
         tokio::select! {
-            () = raised(terminate) => Stop::Gracefully,
-            () = raised(interrupt) => Stop::AtOnce,
-            changed = stopped.changed() => match changed {
-                Ok(()) => *stopped.borrow(),
+            () = raised(&mut self.terminate) => Stop::Gracefully,
+            () = raised(&mut self.interrupt) => Stop::AtOnce,
+            changed = self.stopped.changed() => match changed {
+                Ok(()) => *self.stopped.borrow_and_update(),
                 Err(_) => Stop::Gracefully,
             },
         }
     }
+}
 
+impl StopWatch {
     async fn drain(&self) {
         let limit = self.handle.current.load().config.process.drain.get();
         log::info!("shutdown begins drain_ms={}", limit.as_millis());

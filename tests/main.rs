@@ -3,10 +3,14 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod config_errors;
 #[cfg(test)]
 mod config_load;
 #[cfg(test)]
 mod e2e;
+#[cfg(test)]
+mod examples;
 #[cfg(test)]
 mod harness;

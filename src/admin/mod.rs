@@ -68,8 +68,7 @@ impl ServeHttp for Admin {
         let head = session.req_header();
         let method = head.method.clone();
         let path = head.uri.path().to_owned();
-        let token =
-            head.headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let token = head.headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         let snapshot = self.current.load();
         let allowed = token.is_some_and(|token| may(&snapshot, token));
         let mut answer = self.answer(&method, &path, allowed, &snapshot).await;
@@ -78,6 +77,12 @@ impl ServeHttp for Admin {
         }
         answer
     }
+}
+
+/// The token of a bearer; the scheme's case does not count (RFC 9110 section 11.1).
+fn bearer(credentials: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = credentials.split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
 fn may(snapshot: &Snapshot, token: &[u8]) -> bool {

@@ -65,6 +65,11 @@ impl BackgroundService for Reloads {
         let mut user1 = self.signals.then(|| signal(SignalKind::user_defined1()).ok()).flatten();
         let (mut watcher, mut changes) = Watcher::new();
         self.watch(&mut watcher);
+        // What changed between the start and now was seen by nobody.
+        if self.reloader.lock().is_stale() {
+            self.reload(Cause::File).await;
+            self.watch(&mut watcher);
+        }
         loop {
             let (cause, done) = tokio::select! {
                 _ = shutdown.changed() => return,

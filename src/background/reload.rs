@@ -1,9 +1,9 @@
 //! A reload: a transaction that changes all or nothing.
 
 use crate::config::model::listener::{Limits, Listener as ListenerModel};
-use crate::config::model::process::Admin;
+use crate::config::model::process::{Admin, Process};
 use crate::config::model::telemetry::{AccessLog as AccessLogModel, LogLevel, LogTarget as LogTargetModel};
-use crate::config::{Config, ConfigErrors, Loader};
+use crate::config::{Config, ConfigErrors, Loader, Reading};
 use crate::listen::{ListenerSpec, Listeners, bind};
 use crate::policy::config::{Policies, Setting};
 use crate::runtime::{Compiled, Compiler, Current, Listener, Snapshot};
@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use std::collections::BTreeMap;
 use std::hash::{Hash as _, Hasher as _};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -101,16 +101,39 @@ pub struct Reloader {
     pub compiler: Arc<Compiler>,
     /// What is set.
     pub in_force: InForce,
-    /// Worker threads, for logs that are opened anew.
-    pub workers: usize,
+    /// The process as it was started; what changes of it waits for an upgrade.
+    pub process: Process,
     /// What the admin listener shows.
     pub status: Arc<Status>,
-    /// Of the files when they were read last; none before a reload.
-    pub fingerprint: Option<u64>,
+    /// The files that the configuration names that was read last, whatever came of it: what was
+    /// missing may come.
+    pub named: Vec<PathBuf>,
+    /// Of these files when they were read, as [`read`] tells.
+    pub fingerprint: u64,
+}
+
+/// How often files that change while they are read are read again.
+const READINGS: usize = 3;
+
+/// Reads a configuration, with a fingerprint of all files that it names: what has another one later
+/// has changed since. A secret's file that changes in this very moment is noticed at its next change.
+pub fn read(loader: &mut Loader, path: &Path) -> (Reading, u64) {
+    let root = [path.to_owned()];
+    let mut before = fingerprint(&root);
+    for _ in 1..READINGS {
+        let reading = loader.read(path);
+        let all = fingerprint(&reading.config.files());
+        let after = fingerprint(&root);
+        if before == after {
+            return (reading, all);
+        }
+        before = after;
+    }
+    (loader.read(path), before)
 }
 
 /// Of the contents of files; what cannot be read counts as empty.
-pub fn fingerprint(files: &[PathBuf]) -> u64 {
+fn fingerprint(files: &[PathBuf]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     let in_folder = |file: &PathBuf| {
         let entries = std::fs::read_dir(file).ok()?;
@@ -133,11 +156,16 @@ struct ListenerChanges {
 }
 
 impl Reloader {
-    /// The files and folders that the configuration in force was read from.
+    /// The files and folders whose changes matter.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = self.in_force.current.load().config.files();
-        files.push(self.path.clone());
+        files.extend(self.named.iter().cloned());
         files
+    }
+
+    /// True if a file has changed since it was read.
+    pub fn is_stale(&self) -> bool {
+        self.fingerprint != fingerprint(&self.named)
     }
 
     /// Has the access log opened anew, after its file was moved away.
@@ -188,12 +216,12 @@ impl Reloader {
         cause: Cause,
     ) -> Result<(ReloadOutcome, ConfigErrors, Vec<&'static str>), ConfigErrors> {
         let before = self.in_force.current.load();
-        let fingerprint = fingerprint(&self.files());
-        let reading = self.loader.read(&self.path);
-        if cause == Cause::File && self.fingerprint == Some(fingerprint) {
+        let (reading, fingerprint) = read(&mut self.loader, &self.path);
+        self.named = reading.config.files();
+        let last = std::mem::replace(&mut self.fingerprint, fingerprint);
+        if cause == Cause::File && last == fingerprint {
             return Ok((ReloadOutcome::Unchanged, ConfigErrors::default(), Vec::new()));
         }
-        self.fingerprint = Some(fingerprint);
         let (mut compiled, warnings) = self.compiler.build(reading)?;
         let config = Arc::clone(&compiled.snapshot.config);
         let changes = self
@@ -201,10 +229,10 @@ impl Reloader {
             .map_err(|finding| config.errors(vec![*finding]))?;
         let log = self
             .in_force
-            .prepare_access_log(&config, self.workers)
+            .prepare_access_log(&config, self.process.workers.count())
             .map_err(|finding| config.errors(vec![*finding]))?;
 
-        let needs_upgrade = needs_upgrade(&before.config, &config);
+        let needs_upgrade = needs_upgrade(&self.process, &config.process);
 
         // From here on nothing can fail.
         self.in_force.apply_telemetry(&config, log);
@@ -229,13 +257,22 @@ impl Reloader {
         after: &Snapshot,
     ) -> Result<ListenerChanges, Box<Finding>> {
         let mut changes = ListenerChanges { added: Vec::new(), admin: None };
+        let stays = |old: &Listener| {
+            after.listener(old.id).is_some_and(|new| new.config.address == old.config.address)
+        };
+        let leaving = || before.listeners.iter().flatten().filter(|old| !stays(old));
         for listener in after.listeners.iter().flatten() {
-            let same_socket =
-                before.listener(listener.id).is_some_and(|old| old.config.address == listener.config.address);
-            if !same_socket {
-                let path = ConfigPath::root().key("listeners").key(&listener.name).key("address");
-                changes.added.push(spec(listener, bind_at(listener.config.address, path)?));
+            if before.listener(listener.id).is_some_and(stays) {
+                continue;
             }
+            let path = ConfigPath::root().key("listeners").key(&listener.name).key("address");
+            // A listener that is renamed, or two that swap, keep the sockets that are there.
+            let inherited = leaving().find(|old| old.config.address == listener.config.address);
+            let socket = match inherited.and_then(|old| self.in_force.socket_of(&old.name)) {
+                Some(socket) => socket,
+                None => bind_at(listener.config.address, path)?,
+            };
+            changes.added.push(spec(listener, socket));
         }
         let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
         if let Some(wanted) = address(&after.config).filter(|wanted| address(&before.config) != Some(*wanted))
@@ -283,19 +320,25 @@ pub fn spec(listener: &Listener, socket: TcpListener) -> ListenerSpec {
     }
 }
 
-/// What of the process changed and stays as it was.
-fn needs_upgrade(before: &Config, after: &Config) -> Vec<&'static str> {
+/// What of the process differs from the configuration and stays as it is.
+fn needs_upgrade(running: &Process, wanted: &Process) -> Vec<&'static str> {
     let mut fields = Vec::new();
-    if before.process.workers != after.process.workers {
+    if running.workers != wanted.workers {
         fields.push("process.workers");
     }
-    if before.process.upstream_connections != after.process.upstream_connections {
+    if running.upstream_connections != wanted.upstream_connections {
         fields.push("process.upstream_connections");
     }
     fields
 }
 
 impl InForce {
+    /// A duplicate of a listener's socket, with the queue that it has.
+    fn socket_of(&self, name: &Name) -> Option<TcpListener> {
+        let sockets = self.listeners.sockets().ok()?;
+        sockets.into_iter().find_map(|(known, _, socket)| (known == *name).then_some(socket))
+    }
+
     /// Swaps the snapshot, then tells the listeners what new connections get, and those that went
     /// that they did.
     fn publish(&self, before: &Snapshot, after: &Arc<Snapshot>, added: Vec<ListenerSpec>) {

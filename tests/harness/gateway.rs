@@ -27,11 +27,21 @@ impl Gateway {
 
     /// As [`Self::start`], with files that are in a folder already.
     pub fn start_in(folder: TempDir, yaml: &str) -> Self {
-        let (yaml, sockets) = with_ports(&with_defaults(yaml));
+        Self::start_files(folder, "gateway.yaml", &[("gateway.yaml", yaml)])
+    }
+
+    /// As [`Self::start_in`], with several files; `path`, a file or a folder, is what is loaded.
+    pub fn start_files(folder: TempDir, path: &str, files: &[(&str, &str)]) -> Self {
+        let all = files.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("\n");
+        let mut sockets = BTreeMap::new();
+        for (at, (file, text)) in files.iter().enumerate() {
+            let defaults = if at == 0 { missing_sections(&all) } else { String::new() };
+            let text = with_ports(&format!("{defaults}{text}"), &mut sockets);
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
         let addresses: BTreeMap<String, SocketAddr> =
             sockets.iter().map(|(name, socket)| (name.clone(), socket.local_addr().unwrap())).collect();
-        let path = folder.path().join("gateway.yaml");
-        std::fs::write(&path, yaml).unwrap();
+        let path = folder.path().join(path);
         let (built, built_here) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let options = Options { sockets, signals: false, error_log: None };
@@ -75,7 +85,7 @@ impl Gateway {
 
     /// Writes another configuration, ports filled in as at the start, without a reload.
     pub fn rewrite(&self, yaml: &str) {
-        let mut yaml = with_defaults(yaml);
+        let mut yaml = format!("{}{yaml}", missing_sections(yaml));
         for (name, address) in &self.addresses {
             yaml = yaml.replace(&format!("PORT_{name}"), &address.port().to_string());
         }
@@ -113,31 +123,24 @@ impl Drop for Gateway {
 
 /// Tests say what matters to them: no admin listener and no access log on the test's output unless
 /// asked for.
-fn with_defaults(yaml: &str) -> String {
-    let mut yaml = yaml.to_owned();
-    let has = |yaml: &str, section: &str| yaml.lines().any(|line| line.starts_with(section));
-    for (section, default) in [
+fn missing_sections(yaml: &str) -> String {
+    let sections = [
         ("version:", "version: 1\n"),
         ("admin:", "admin: off\n"),
         ("telemetry:", "telemetry: { access_log: off }\n"),
         ("process:", "process: { workers: 2, drain: 10s }\n"),
-    ] {
-        if !has(&yaml, section) {
-            yaml.insert_str(0, default);
-        }
-    }
-    yaml
+    ];
+    let has = |section: &str| yaml.lines().any(|line| line.starts_with(section));
+    sections.iter().filter(|(section, _)| !has(section)).map(|(_, default)| *default).collect()
 }
 
-fn with_ports(yaml: &str) -> (String, BTreeMap<String, TcpListener>) {
-    let mut sockets = BTreeMap::new();
+fn with_ports(yaml: &str, sockets: &mut BTreeMap<String, TcpListener>) -> String {
     let mut yaml = yaml.to_owned();
     while let Some(at) = yaml.find("PORT_") {
-        let name: String = yaml[at + 5..].chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name: String = yaml[at + 5..].chars().take_while(char::is_ascii_alphanumeric).collect();
+        let socket = sockets.entry(name.clone()).or_insert_with(|| TcpListener::bind("127.0.0.1:0").unwrap());
         let port = socket.local_addr().unwrap().port().to_string();
         yaml = yaml.replace(&format!("PORT_{name}"), &port);
-        sockets.insert(name, socket);
     }
-    (yaml, sockets)
+    yaml
 }

@@ -1,13 +1,17 @@
 //! A gateway in the production assembly, origins and clients on real sockets, on ports from the
 //! operating system. Guards end everything that was started.
 
+mod authority;
 mod client;
 mod gateway;
 mod origin;
+mod process;
 
+pub use authority::Authority;
 pub use client::{Answer, Client, get, send};
 pub use gateway::Gateway;
 pub use origin::{Origin, Received, answer};
+pub use process::{Process, binary, curl, quiet_port};
 
 use std::time::{Duration, Instant};
 

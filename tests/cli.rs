@@ -1,0 +1,209 @@
+//! The real binary: what it prints, and its exit codes.
+
+use crate::harness::{Process, binary, get, quiet_port};
+use nix::sys::signal::Signal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const GOOD: &str = "version: 1
+policies:
+  defaults: { headers: { response: { set: { x-a: b } } } }
+  enforced: { ip_access: { deny: [203.0.113.0/24] } }
+listeners:
+  web: { address: '127.0.0.1:8080' }
+  inside: { address: '127.0.0.1:8081', policies: { cors: { origins: ['*'] } } }
+upstreams:
+  orders: { endpoints: ['127.0.0.1:9101'] }
+routes:
+  orders:
+    match: { hosts: [api.example.com], path: '/orders/{id}', methods: [GET] }
+    policies: { rewrite: { path: '/v1/{id}' } }
+    to: orders
+  special:
+    match: { hosts: [api.example.com], path: '/orders/{id}', methods: [GET], headers: { x-channel: mobile } }
+    to: orders
+  rest:
+    match: { path: '/*' }
+    policies: { headers: off }
+    to: { respond: { status: 404 } }
+";
+
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn run(arguments: &[&str]) -> Run {
+    run_in(Path::new(env!("CARGO_MANIFEST_DIR")), arguments)
+}
+
+fn run_in(folder: &Path, arguments: &[&str]) -> Run {
+    let Output { status, stdout, stderr } = binary().args(arguments).current_dir(folder).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Run { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn check_says_what_is_wrong_and_where() {
+    let (good, _) = file(GOOD);
+    let run = run_in(good.path(), &["check", "-c", "gateway.yaml"]);
+    assert_eq!((run.code, run.out.as_str()), (Some(0), "gateway.yaml: 0 errors, 0 warnings\n"));
+    let json = run_in(good.path(), &["check", "-c", "gateway.yaml", "--format", "json"]);
+    assert_eq!(json.code, Some(0));
+    assert!(serde_json::from_str::<serde_json::Value>(&json.out).is_ok(), "{}", json.out);
+
+    let (bad, _) =
+        file(&GOOD.replace("methods: [GET] }", "methds: [GET] }").replace("to: orders", "to: oders"));
+    let run = run_in(bad.path(), &["check", "-c", "gateway.yaml"]);
+    assert_eq!(run.code, Some(1));
+    insta::assert_snapshot!("check_text", run.out);
+    let run = run_in(bad.path(), &["check", "-c", "gateway.yaml", "--format", "json"]);
+    assert_eq!(run.code, Some(1));
+    insta::assert_snapshot!("check_json", run.out);
+
+    let none = run_in(bad.path(), &["check", "-c", "nothing.yaml"]);
+    assert_eq!(none.code, Some(1));
+    assert!(none.out.contains("nothing.yaml"), "{}", none.out);
+}
+
+#[test]
+fn explain_tells_which_route_and_why() {
+    let (folder, _) = file(GOOD);
+    let explain = |arguments: &[&str]| {
+        let run = run_in(folder.path(), &[&["explain", "-c", "gateway.yaml"], arguments].concat());
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        run.out
+    };
+    let url = "http://api.example.com/orders//7?x=y";
+    insta::assert_snapshot!("explain_route", explain(&["GET", url]));
+    insta::assert_snapshot!(
+        "explain_header",
+        explain(&["GET", url, "-H", "x-channel: mobile", "--listener", "web"])
+    );
+    insta::assert_snapshot!(
+        "explain_fallback",
+        explain(&["POST", "http://other.example/x", "--client", "192.0.2.1"])
+    );
+    let (strict, _) = file(&GOOD[..GOOD.find("  rest:").unwrap()]);
+    let strict =
+        |method: &str, url: &str| run_in(strict.path(), &["explain", "-c", "gateway.yaml", method, url]).out;
+    assert!(strict("POST", url).contains("405; allowed: GET"), "{}", strict("POST", url));
+    assert!(strict("GET", "http://other.example/").contains("404"));
+
+    for (arguments, says) in [
+        (&["GET", "http://a/%00"][..], "400"),
+        (&["GET", "not a url"], "cannot be asked about"),
+        (&["GET", "/x", "-H", "no-colon"], "name: value"),
+        (&["GET", "/x", "--listener", "wev"], "web"),
+    ] {
+        let run = run_in(folder.path(), &[&["explain", "-c", "gateway.yaml"], arguments].concat());
+        assert_eq!(run.code, Some(1), "{arguments:?}: {}", run.out);
+        assert!(run.err.contains(says), "{arguments:?}: {}", run.err);
+    }
+}
+
+#[test]
+fn the_schema_in_the_repository_is_the_binarys() {
+    let run = run(&["schema"]);
+    assert_eq!(run.code, Some(0));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/schema.json");
+    let there = std::fs::read_to_string(file).unwrap();
+    assert!(there == run.out, "conf/schema.json is stale: run `make schema`");
+    let schema: serde_json::Value = serde_json::from_str(&there).unwrap();
+    assert!(schema["properties"]["routes"].is_object());
+}
+
+#[test]
+fn a_bad_command_line_is_told_so() {
+    for arguments in [
+        &[][..],
+        &["fly"],
+        &["run"],
+        &["check", "-c"],
+        &["check", "-c", "x", "--format", "xml"],
+        &["explain", "-c", "x", "GET"],
+    ] {
+        let run = run(arguments);
+        assert_eq!(run.code, Some(2), "{arguments:?}");
+        assert!(run.err.to_lowercase().contains("--help"), "{arguments:?}: {}", run.err);
+    }
+    let help = run(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in ["run", "demo", "check", "explain", "schema"] {
+        assert!(help.out.contains(&format!("\n  {command} ")), "{command}: {}", help.out);
+        assert_eq!(run(&[command, "--help"]).code, Some(0));
+    }
+    let version = run(&["--version"]);
+    assert_eq!(
+        (version.code, version.out.trim()),
+        (Some(0), concat!("tollgate ", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn run_does_not_start_with_a_mistake() {
+    let (folder, _) = file(&GOOD.replace("to: orders", "to: oders"));
+    let run = run_in(folder.path(), &["run", "-c", "gateway.yaml"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.err.contains("gateway.yaml:14:9: error") && run.err.contains("orders"), "{}", run.err);
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (folder, _) = file(&format!("admin: off\n{}", GOOD.replace("127.0.0.1:8080", &address)));
+    let run = run_in(folder.path(), &["run", "-c", "gateway.yaml"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.err.contains("in use") && run.err.contains("gateway.yaml:7"), "{}", run.err);
+}
+
+#[test]
+fn a_word_ends_it_soon() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let (admin, web) = (quiet_port(), quiet_port());
+        let (_folder, path) = file(&format!(
+            "version: 1\nadmin: {{ address: '127.0.0.1:{admin}' }}\nlisteners: {{ web: {{ address: '127.0.0.1:{web}' }} }}\n\
+             routes: {{ all: {{ to: {{ respond: {{ body: '${{WORD}}' }} }} }} }}\n"
+        ));
+        let mut process = Process::run(&path, admin, &[("WORD", "from the environment")]);
+        let web = SocketAddr::from(([127, 0, 0, 1], web));
+        assert_eq!(get(web, "/").text(), "from the environment");
+        let mut idle = crate::harness::Client::new(web);
+        assert_eq!(idle.get("a", "/", "").status, 200);
+        let began = Instant::now();
+        process.signal(signal);
+        assert_eq!(process.wait().code(), Some(0), "{signal}");
+        assert!(began.elapsed() < Duration::from_secs(20), "it does not sleep out the drain time of 30s");
+        assert!(idle.is_closed());
+    }
+}
+
+#[test]
+fn the_readme_names_every_metric_command_and_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let readme = read("README.md");
+    let table = read("src/telemetry/metrics/table.rs");
+    let metrics: Vec<&str> =
+        table.split('"').filter(|word| word.starts_with("tollgate_") && !word.contains(' ')).collect();
+    assert!(metrics.len() > 10, "the table is read: {metrics:?}");
+    let commands =
+        ["run", "demo", "check", "explain", "schema"].map(|command| format!("`tollgate {command}"));
+    let examples =
+        std::fs::read_dir(root.join("conf/examples")).unwrap().map(|entry| entry.unwrap().file_name());
+    let examples = examples.filter(|name| !["pages", "tls", "secrets"].iter().any(|beside| name == beside));
+    let examples = examples.map(|name| format!("(conf/examples/{})", name.to_str().unwrap()));
+    let metrics = metrics.into_iter().map(|name| format!("`{name}`"));
+    let missing: Vec<String> =
+        metrics.chain(commands).chain(examples).filter(|name| !readme.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -1,0 +1,606 @@
+//! Every file in `conf/examples` is read by the production `check` and serves requests that show
+//! what it is for. A file without an entry here is a red test.
+
+use crate::harness::{Answer, Authority, Gateway, Origin, binary, curl, send, wait_until};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A request and what its answer shows.
+struct Ask {
+    by: By,
+    status: u16,
+    /// What the answer, head and body, holds.
+    has: &'static [&'static str],
+    /// What it does not hold.
+    lacks: &'static [&'static str],
+}
+
+enum By {
+    /// A request in the clear to this listener: its lines, a blank one before a body.
+    Plain(&'static str, &'static str),
+    /// The arguments of curl; `{web}` is the port of the listener `web`.
+    Curl(&'static [&'static str]),
+    /// Curl gets no answer: the handshake fails.
+    Refused(&'static [&'static str]),
+}
+
+struct Example {
+    name: &'static str,
+    asks: &'static [Ask],
+    /// What takes more than one request to show.
+    more: fn(&Gateway),
+}
+
+const fn ask(
+    listener: &'static str,
+    request: &'static str,
+    status: u16,
+    has: &'static [&'static str],
+) -> Ask {
+    Ask { by: By::Plain(listener, request), status, has, lacks: &[] }
+}
+
+const fn lacks(mut ask: Ask, lacks: &'static [&'static str]) -> Ask {
+    ask.lacks = lacks;
+    ask
+}
+
+const fn by_curl(arguments: &'static [&'static str], status: u16, has: &'static [&'static str]) -> Ask {
+    Ask { by: By::Curl(arguments), status, has, lacks: &[] }
+}
+
+const fn refused(arguments: &'static [&'static str]) -> Ask {
+    Ask { by: By::Refused(arguments), status: 0, has: &[], lacks: &[] }
+}
+
+const fn example(name: &'static str, asks: &'static [Ask]) -> Example {
+    Example { name, asks, more: |_| {} }
+}
+
+const EXAMPLES: &[Example] = &[
+    example(
+        "../gateway.yaml",
+        &[
+            ask("web", "GET /hello", 200, &["origin 9101", "GET /hello"]),
+            ask("web", "GET /api/users?page=2", 200, &["GET /v1/users?page=2", "x-served-by: tollgate"]),
+            ask("web", "DELETE /api/users", 405, &["allow: get, head, post"]),
+            ask("web", "GET /echo/x", 200, &["\"path\": \"/echo/x\""]),
+        ],
+    ),
+    Example {
+        name: "access-log.yaml",
+        asks: &[ask("web", "GET /hello?a=b\nx-tag: seen\nauthorization: Basic c2VjcmV0", 200, &["hello"])],
+        more: |gateway| {
+            let line = logged(&gateway.folder().join("access.log"));
+            assert_eq!(line["route"], "hello");
+            assert_eq!(line["path"], "/hello");
+            assert_eq!(
+                (&line["request.x-tag"], &line["request.authorization"]),
+                (&"seen".into(), &"***".into())
+            );
+        },
+    },
+    Example {
+        name: "admin.yaml",
+        asks: &[
+            ask("admin", "GET /readyz", 200, &["ready"]),
+            ask("admin", "GET /config", 401, &["www-authenticate: bearer"]),
+            lacks(
+                ask("admin", "GET /config\nauthorization: Bearer secret", 200, &["routes:", "hello:"]),
+                &["secret\n"],
+            ),
+            ask("admin", "POST /routes/hello/off\nauthorization: Bearer secret", 200, &["\"off\": true"]),
+            ask("web", "GET /hello", 503, &["route_off"]),
+            ask("admin", "POST /routes/hello/on\nauthorization: Bearer secret", 200, &["\"off\": false"]),
+            ask("web", "GET /hello", 200, &["origin"]),
+        ],
+        more: |_| {},
+    },
+    example(
+        "body-limit.yaml",
+        &[
+            ask("web", "POST /notes\ncontent-length: 5\n\nshort", 200, &["origin"]),
+            ask("web", "POST /notes\ncontent-length: 1025", 413, &["body_too_large"]),
+            ask("web", "POST /uploads/a\ncontent-length: 5\n\nshort", 200, &["origin"]),
+            ask("web", "POST /uploads/a\ncontent-length: 16385", 413, &["body_too_large"]),
+        ],
+    ),
+    example(
+        "conditions.yaml",
+        &[
+            ask("web", "GET /page", 200, &["any"]),
+            ask("web", "GET /page\nx-channel: mobile", 200, &["mobile"]),
+            ask("web", "GET /page?preview\ncookie: a=b; role=editor", 200, &["preview"]),
+            ask("web", "GET /page?preview\ncookie: role=reader", 200, &["any"]),
+            ask("web", "GET /page\nx-channel: mobile\nuser-agent: Mozilla (MSIE 6)", 200, &["old"]),
+            ask("web", "GET /office\nx-forwarded-for: 192.0.2.9", 200, &["office"]),
+            ask("web", "GET /office", 404, &["route_not_found"]),
+        ],
+    ),
+    example(
+        "cors.yaml",
+        &[
+            lacks(
+                ask(
+                    "web",
+                    "OPTIONS /api/x\norigin: https://app.example.com\naccess-control-request-method: PUT",
+                    204,
+                    &[
+                        "access-control-allow-origin: https://app.example.com",
+                        "access-control-allow-methods: get, put",
+                        "access-control-max-age: 3600",
+                        "access-control-allow-credentials: true",
+                    ],
+                ),
+                &["origin 9101"],
+            ),
+            ask(
+                "web",
+                "GET /api/x\norigin: https://eu.partner.example",
+                200,
+                &[
+                    "access-control-allow-origin: https://eu.partner.example",
+                    "access-control-expose-headers: x-total",
+                ],
+            ),
+            lacks(
+                ask("web", "GET /api/x\norigin: https://evil.example", 200, &["vary: origin"]),
+                &["access-control-allow-origin"],
+            ),
+        ],
+    ),
+    example(
+        "echo.yaml",
+        &[ask(
+            "web",
+            "GET /mirror//a/../b?c=d\ncookie: secret=1",
+            200,
+            &["\"path\": \"/mirror/b\"", "\"query\": \"c=d\"", "\"***\""],
+        )],
+    ),
+    example(
+        "error-pages.yaml",
+        &[
+            ask("web", "GET /nowhere", 404, &["content-type: text/html", "There is nothing here."]),
+            ask(
+                "web",
+                "POST /upload\ncontent-length: 2000",
+                413,
+                &["content-type: application/json", "at most one KiB"],
+            ),
+        ],
+    ),
+    example(
+        "folder",
+        &[
+            ask("web", "GET /orders/7", 200, &["origin 9101"]),
+            ask("web", "GET /stock/7", 200, &["origin 9102"]),
+        ],
+    ),
+    example(
+        "h2c.yaml",
+        &[
+            by_curl(
+                &["--http2-prior-knowledge", "http://127.0.0.1:{web}/"],
+                200,
+                &["HTTP/2", "\"path\": \"/\""],
+            ),
+            ask("web", "GET /", 200, &["\"path\": \"/\""]),
+        ],
+    ),
+    example(
+        "headers.yaml",
+        &[lacks(
+            ask(
+                "web",
+                "GET /orders/7?tag=a\nx-internal: 1\nx-order: mine",
+                200,
+                &[
+                    "x-order: 7\n",
+                    "x-client: 127.0.0.1\n",
+                    "x-route: orders\n",
+                    "x-tag: a\n",
+                    "cache-control: no-store\n",
+                    "vary: accept-language\n",
+                ],
+            ),
+            &["x-internal", "x-order: mine", "server: test"],
+        )],
+    ),
+    example(
+        "hosts-signed-urls.yaml",
+        &[
+            ask("web", "GET /a//b%2Fc\nhost: files.example.com", 200, &["GET /a//b%2Fc"]),
+            ask("web", "GET /a//b\nhost: www.example.com", 200, &["GET /a/b "]),
+            ask("web", "GET /a%2Fb\nhost: www.example.com", 400, &["bad_path"]),
+        ],
+    ),
+    example(
+        "ip-access.yaml",
+        &[
+            ask("web", "GET /", 200, &["origin"]),
+            ask("web", "GET /\nx-forwarded-for: 203.0.113.7", 403, &["ip_denied"]),
+            ask("web", "GET /\nx-forwarded-for: 2001:db8:bad::1", 403, &["ip_denied"]),
+            ask("web", "GET /staff/", 403, &["ip_denied"]),
+            ask("web", "GET /staff/\nx-forwarded-for: 192.0.2.1", 200, &["origin"]),
+            ask("web", "GET /staff/\nx-forwarded-for: 192.0.2.66", 403, &["ip_denied"]),
+        ],
+    ),
+    example(
+        "layers.yaml",
+        &[
+            ask("web", "GET /plain", 200, &["x-layer: defaults", "x-content-type-options: nosniff"]),
+            ask("internal", "GET /plain", 200, &["x-layer: listener", "x-content-type-options: nosniff"]),
+            ask("web", "GET /own", 200, &["x-layer: route", "x-content-type-options: nosniff"]),
+            ask("internal", "GET /own", 200, &["x-layer: route"]),
+            lacks(ask("internal", "GET /bare", 200, &["x-content-type-options: nosniff"]), &["x-layer"]),
+            ask("web", "GET /bare\nx-forwarded-for: 203.0.113.7", 403, &["ip_denied", "nosniff"]),
+            ask("web", "GET /nowhere", 404, &["x-layer: defaults", "nosniff"]),
+        ],
+    ),
+    example(
+        "mtls.yaml",
+        &[
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/me.pem",
+                    "--key",
+                    "tls/me.key",
+                    "https://localhost:{secure}/",
+                ],
+                200,
+                &["partners"],
+            ),
+            refused(&["--cacert", "tls/ca.pem", "https://localhost:{secure}/"]),
+            by_curl(&["--cacert", "tls/ca.pem", "https://localhost:{optional}/"], 200, &["open"]),
+            refused(&[
+                "--cacert",
+                "tls/ca.pem",
+                "--cert",
+                "tls/former.pem",
+                "--key",
+                "tls/former.key",
+                "https://localhost:{optional}/",
+            ]),
+        ],
+    ),
+    example(
+        "path-patterns.yaml",
+        &[
+            ask("web", "GET /orders", 200, &["\nexact"]),
+            ask("web", "GET /orders/", 404, &[]),
+            ask("web", "GET /orders/7", 200, &["\nparameter", "x-id: 7"]),
+            ask("web", "GET /orders/new", 200, &["\nliteral"]),
+            ask("web", "GET /files", 200, &["\nprefix"]),
+            ask("web", "GET /files/a/b", 200, &["\nprefix"]),
+            ask("web", "GET /filesystem", 404, &[]),
+            ask("web", "GET /static/css/a.css", 200, &["\nrest", "x-rest: css/a.css"]),
+            ask("web", "GET /v12/status", 200, &["\nregex", "x-version: 12"]),
+            ask("web", "GET /v12/statuses", 404, &[]),
+            ask("web", "GET /a", 200, &["\nseveral"]),
+            ask("web", "GET /b", 405, &["allow: post"]),
+        ],
+    ),
+    example(
+        "redirect-https.yaml",
+        &[
+            ask(
+                "web",
+                "GET /a?b=c\nhost: localhost:8080",
+                308,
+                &["location: https://localhost:8443/a?b=c\n"],
+            ),
+            ask("web", "GET /health", 200, &["ok"]),
+            by_curl(
+                &["--cacert", "tls/ca.pem", "https://localhost:{secure}/a"],
+                200,
+                &["strict-transport-security: max-age=31536000", "x-forwarded-proto: https"],
+            ),
+            by_curl(
+                &["--cacert", "tls/ca.pem", "https://localhost:{secure}/documentation/a/b?x"],
+                301,
+                &["location: https://docs.example.com/v2/a/b\n"],
+            ),
+        ],
+    ),
+    example(
+        "respond.yaml",
+        &[
+            ask(
+                "web",
+                "GET /robots.txt",
+                200,
+                &["cache-control: max-age=3600", "Disallow: /\n", "text/plain"],
+            ),
+            ask("web", "GET /shop/a", 503, &["retry-after: 120", "application/json", "we move house"]),
+            ask("web", "GET /favicon.ico", 204, &[]),
+        ],
+    ),
+    example(
+        "rewrite.yaml",
+        &[
+            ask("web", "GET /shop/a/b?c=d", 200, &["GET /v2/shop/a/b?c=d HTTP"]),
+            ask("web", "GET /shop", 200, &["GET /v2/shop HTTP"]),
+            ask("web", "GET /t/acme/orders", 200, &["GET /orders HTTP", "host: acme.internal.example"]),
+        ],
+    ),
+    example(
+        "secrets-env.yaml",
+        &[
+            ask("web", "GET /", 200, &["origin 9101", "x-region: nowhere"]),
+            ask("web", "GET /literal", 200, &["${HOME}"]),
+            lacks(
+                ask(
+                    "admin",
+                    "GET /config\nauthorization: Bearer secret",
+                    200,
+                    &["${TOLLGATE_EXAMPLE_REGION:-nowhere}"],
+                ),
+                &["secret\n"],
+            ),
+        ],
+    ),
+    Example {
+        name: "split-canary.yaml",
+        asks: &[ask("web", "GET /\nx-canary: yes", 200, &["origin 9102"])],
+        more: |gateway| {
+            let side = |n: usize| {
+                let request =
+                    format!("GET / HTTP/1.1\r\nhost: a\r\ncookie: session={n}\r\nconnection: close\r\n\r\n");
+                send(gateway.web(), &request).text().contains("origin 9102")
+            };
+            let first: Vec<bool> = (0..100).map(side).collect();
+            let second: Vec<bool> = (0..100).map(side).collect();
+            assert_eq!(first, second, "a session stays on its side");
+            let canary = first.iter().filter(|canary| **canary).count();
+            assert!((1..40).contains(&canary), "{canary} of 100 sessions meet the canary");
+        },
+    },
+    example(
+        "timeouts-retry.yaml",
+        &[
+            ask("web", "GET /", 200, &["origin"]),
+            ask("web", "GET /reports/slow", 200, &["origin"]),
+            ask("web", "GET /quick", 504, &["upstream_timeout"]),
+        ],
+    ),
+    example(
+        "tls-sni.yaml",
+        &[
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--resolve",
+                    "api.example.com:{secure}:127.0.0.1",
+                    "https://api.example.com:{secure}/",
+                ],
+                200,
+                &["HTTP/2", "\napi"],
+            ),
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--resolve",
+                    "one.apps.example.com:{secure}:127.0.0.1",
+                    "https://one.apps.example.com:{secure}/",
+                ],
+                200,
+                &["\napps"],
+            ),
+            by_curl(&["-k", "-H", "host: api.example.com", "https://127.0.0.1:{secure}/"], 200, &["\napi"]),
+        ],
+    ),
+    example(
+        "trusted-proxies.yaml",
+        &[
+            ask(
+                "web",
+                "GET /\nx-forwarded-for: 192.0.2.7, 10.1.2.3\nx-request-id: theirs",
+                200,
+                &[
+                    "x-client: 192.0.2.7\n",
+                    "x-forwarded-for: 192.0.2.7, 10.1.2.3, 127.0.0.1\n",
+                    "x-request-id: theirs\n",
+                ],
+            ),
+            lacks(
+                ask(
+                    "direct",
+                    "GET /\nx-forwarded-for: 192.0.2.7\nx-request-id: theirs",
+                    200,
+                    &["x-client: 127.0.0.1\n", "x-forwarded-for: 127.0.0.1\n"],
+                ),
+                &["192.0.2.7", "theirs"],
+            ),
+        ],
+    ),
+];
+
+/// The fixed ports of the examples, with the listener that has each.
+const LISTENERS: [(u16, &str); 6] = [
+    (8080, "web"),
+    (8081, "internal"),
+    (8081, "direct"),
+    (8443, "secure"),
+    (8444, "optional"),
+    (9901, "admin"),
+];
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples")
+}
+
+#[test]
+fn every_example_has_an_entry() {
+    let names =
+        std::fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let beside = ["pages", "tls", "secrets"];
+    let there: BTreeSet<String> = names.filter(|name| !beside.contains(&name.as_str())).collect();
+    let here: Vec<&str> =
+        EXAMPLES.iter().map(|example| example.name).filter(|name| !name.contains('/')).collect();
+    assert_eq!(there, here.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
+    assert!(here.is_sorted(), "in the order of their names");
+}
+
+#[test]
+fn every_example_passes_the_check_without_a_warning() {
+    let folder = with_files();
+    for example in EXAMPLES {
+        let path = match example.name.strip_prefix("../") {
+            Some(_) => examples().join(example.name),
+            None => folder.path().join(example.name),
+        };
+        let output = binary().arg("check").arg("-c").arg(&path).output().unwrap();
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && report.contains("0 errors, 0 warnings"), "{report}");
+    }
+}
+
+#[test]
+fn every_example_does_what_it_shows() {
+    let mut wrong = Vec::new();
+    for example in EXAMPLES {
+        let shown = std::panic::catch_unwind(|| show(example));
+        if shown.is_err() {
+            wrong.push(example.name);
+        }
+    }
+    assert!(wrong.is_empty(), "the reasons stand above: {wrong:?}");
+}
+
+fn show(example: &Example) {
+    let origins = [origin("9101"), origin("9102")];
+    let folder = with_files();
+    let sources = match example.name {
+        "folder" => vec!["folder/listeners.yaml", "folder/orders.yaml", "folder/stock.yaml"],
+        name => vec![name],
+    };
+    let texts: Vec<(&str, String)> = sources
+        .iter()
+        .map(|source| {
+            let text = std::fs::read_to_string(examples().join(source)).unwrap();
+            (source.trim_start_matches("../"), with_addresses(&text, &origins))
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = texts.iter().map(|(file, text)| (*file, text.as_str())).collect();
+    let gateway = Gateway::start_files(folder, example.name.trim_start_matches("../"), &files);
+    for ask in example.asks {
+        check(example.name, &gateway, ask);
+    }
+    (example.more)(&gateway);
+}
+
+/// The examples as they are, beside keys and secrets that are made for this test alone.
+fn with_files() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    copy(&examples(), folder.path());
+    let tls = folder.path().join("tls");
+    let authority = Authority::within(&tls);
+    authority.issue(&tls, "site", &["localhost"]);
+    authority.issue(&tls, "api", &["api.example.com"]);
+    authority.issue(&tls, "apps", &["*.apps.example.com"]);
+    authority.issue(&tls, "me", &["me.example"]);
+    authority.issue(&tls, "former", &["former.example"]);
+    authority.revoke(&tls, &["former"]);
+    std::fs::copy(folder.path().join("tls/ca.pem"), folder.path().join("tls/clients.pem")).unwrap();
+    std::fs::create_dir_all(folder.path().join("secrets")).unwrap();
+    std::fs::write(folder.path().join("secrets/admin-token"), "secret\n").unwrap();
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let there = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &there);
+        } else {
+            std::fs::copy(entry.path(), there).unwrap();
+        }
+    }
+}
+
+fn with_addresses(text: &str, origins: &[Origin; 2]) -> String {
+    let mut text = text.to_owned();
+    for (port, origin) in ["127.0.0.1:9101", "127.0.0.1:9102"].iter().zip(origins) {
+        text = text.replace(port, &origin.address().to_string());
+    }
+    for (port, name) in LISTENERS {
+        let section = format!("  {name}:");
+        if name == "admin" || text.contains(&section) {
+            text = text
+                .replace(&format!("address: 127.0.0.1:{port}"), &format!("address: 127.0.0.1:PORT_{name}"));
+        }
+    }
+    text
+}
+
+/// Says its name and what it got; slow at `/quick`.
+fn origin(name: &'static str) -> Origin {
+    Origin::start(move |request, stream| {
+        if request.target() == "/quick" {
+            std::thread::park_timeout(std::time::Duration::from_secs(2));
+        }
+        let body =
+            format!("origin {name}\n{}\n{}\n", request.line, request.fields.join("\n").to_ascii_lowercase());
+        stream.write_all(&crate::harness::answer("200 OK", "server: test\r\n", &body)).is_ok()
+    })
+}
+
+fn check(example: &str, gateway: &Gateway, ask: &Ask) {
+    let (status, text, asked) = match ask.by {
+        By::Plain(listener, request) => {
+            let answer = send(gateway.at(listener), &wire(request));
+            (answer.status, as_text(&answer), request.to_owned())
+        }
+        By::Curl(arguments) | By::Refused(arguments) => {
+            let arguments: Vec<String> =
+                arguments.iter().map(|argument| with_port(gateway, argument)).collect();
+            let output = curl(gateway.folder(), &arguments);
+            let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+            let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+            let trouble = String::from_utf8_lossy(&output.stderr).into_owned();
+            (status, text, format!("{} {trouble}", arguments.join(" ")))
+        }
+    };
+    assert_eq!(status, ask.status, "{example}: {asked}\n{text}");
+    for has in ask.has {
+        assert!(text.contains(has), "{example}: {asked}: `{has}` is missing in\n{text}");
+    }
+    for lacks in ask.lacks {
+        assert!(!text.contains(lacks), "{example}: {asked}: `{lacks}` is in\n{text}");
+    }
+}
+
+fn with_port(gateway: &Gateway, argument: &str) -> String {
+    match argument.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
+        Some((before, (listener, after))) => format!("{before}{}{after}", gateway.at(listener).port()),
+        None => argument.to_owned(),
+    }
+}
+
+/// `GET /a`, further lines and a body as they go over the wire.
+fn wire(request: &str) -> String {
+    let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+    let (line, fields) = head.split_once('\n').unwrap_or((head, ""));
+    let host = if fields.contains("host:") { "" } else { "host: example.com\r\n" };
+    let fields: String = fields.lines().map(|field| format!("{field}\r\n")).collect();
+    format!("{line} HTTP/1.1\r\n{host}{fields}connection: close\r\n\r\n{body}")
+}
+
+fn as_text(answer: &Answer) -> String {
+    format!("{}\n\n{}", answer.fields.join("\n").to_ascii_lowercase(), answer.text())
+}
+
+fn logged(file: &Path) -> serde_json::Value {
+    let text = || std::fs::read_to_string(file).unwrap_or_default();
+    wait_until("the request is logged", || text().ends_with('\n'));
+    serde_json::from_str(text().lines().next().unwrap()).unwrap()
+}
