@@ -87,9 +87,10 @@ where
         if !wait_for_data(&mut edge, &mut leave, true).await {
             return part(server, open, edge).await;
         }
-        match edge.sniff().await {
-            Ok(found) => protocol = found,
-            Err(_) => return note_unseen(server, open, edge.info(), Before::connection()),
+        match sniff_in_time(&mut edge, &mut leave).await {
+            Some(Ok(found)) => protocol = found,
+            Some(Err(_)) => return note_unseen(server, open, edge.info(), Before::connection()),
+            None => return part(server, open, edge).await,
         }
     }
     match protocol {
@@ -170,6 +171,34 @@ async fn wait_for_data<S: Transport>(edge: &mut Edge<S>, leave: &mut ShutdownWat
         () = poll_fn(|cx| edge.poll_data(cx)) => true,
         () = gone => false,
         () = pingora_timeout::sleep(idle) => false,
+    }
+}
+
+/// Finds out the protocol. None: the client has sent nothing for too long, or we are going away.
+/// [`wait_for_data`] may have ended in vain, so the wait for the first byte is bounded here, too.
+async fn sniff_in_time<S: Transport>(
+    edge: &mut Edge<S>,
+    leave: &mut ShutdownWatch,
+) -> Option<std::io::Result<Protocol>> {
+    let info = edge.info().clone();
+    let gone = async {
+        let _ = leave.wait_for(|leaving| *leaving).await;
+        pingora_timeout::sleep(LAST_WORD).await;
+    };
+    let silent = async {
+        tokio::select! {
+            () = pingora_timeout::sleep(info.limits().idle.get()) => {}
+            () = gone => {}
+        }
+        if info.header_state() != HeaderState::Idle {
+            // The header's own deadline runs.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        found = edge.sniff() => Some(found),
+        () = silent => None,
     }
 }
 
