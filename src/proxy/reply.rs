@@ -9,6 +9,7 @@ use crate::runtime::pages::Page;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use pingora_core::protocols::http::HttpTask;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -62,8 +63,12 @@ pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: 
     }
     settle_request_body(session).await;
     let without_body = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(head), without_body).await?;
-    session.write_response_body((!without_body).then_some(body), true).await
+    if without_body {
+        // The one way that ends an HTTP/2 stream with its head, which is what gRPC asks for.
+        return session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await.map(drop);
+    }
+    session.write_response_header(Box::new(head), false).await?;
+    session.write_response_body(Some(body), true).await
 }
 
 /// RFC 9457, or an error page where one is configured.

@@ -1,5 +1,6 @@
 //! What went wrong on the way, whose fault it is, and what the client is told.
 
+use super::body;
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
 use http::StatusCode;
@@ -39,7 +40,8 @@ pub async fn run(
     error: &Error,
     cx: &mut RequestContext,
 ) -> FailToProxy {
-    let rejection = cx.refused.take().or_else(|| verdict(error).map(Box::new));
+    let has_whole_request = session.as_downstream_mut().is_body_done();
+    let rejection = cx.refused.take().or_else(|| verdict(error, has_whole_request).map(Box::new));
     let Some(rejection) = rejection else {
         cx.cause = Some(CLIENT_GONE);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -58,7 +60,7 @@ pub async fn run(
 }
 
 /// None: the client is gone and nobody is there to be told.
-fn verdict(error: &Error) -> Option<Rejection> {
+fn verdict(error: &Error, has_whole_request: bool) -> Option<Rejection> {
     use ErrorType::{ConnectTimedout, HTTPStatus, ReadTimedout, TLSHandshakeTimedout, WriteTimedout};
     let timed_out =
         Rejection::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The server took too long to answer");
@@ -72,15 +74,14 @@ fn verdict(error: &Error) -> Option<Rejection> {
     match (error.esource(), error.etype()) {
         (_, HTTPStatus(503)) => Some(unavailable),
         (_, HTTPStatus(504)) => Some(timed_out),
+        // An upstream says nothing before it has the request. Pingora bounds the pauses of an HTTP/1
+        // body, but not those of HTTP/2: there it is this clock that runs out.
+        (ErrorSource::Upstream, ReadTimedout) if !has_whole_request => Some(body::too_slow()),
         (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => {
             Some(timed_out)
         }
         (ErrorSource::Upstream, _) => Some(failed),
-        (ErrorSource::Downstream, ReadTimedout) => Some(Rejection::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            "The request took too long to come",
-        )),
+        (ErrorSource::Downstream, ReadTimedout) => Some(body::too_slow()),
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Some(malformed()),
         // Pingora does not name its types for bad chunks.
         (ErrorSource::Downstream, kind) if kind.as_str().starts_with("Invalid") => Some(malformed()),

@@ -25,6 +25,8 @@ pub fn request(
     forwarding(client, request, cx)?;
     host(client, request, cx)?;
     request.append_header(header::VIA, gateway.via.clone())?;
+    drop_ambiguous_names(request);
+    join_cookies(request)?;
     for edit in &cx.policy.edits.headers {
         match edit {
             HeaderEdit::Remove(name) => drop(request.remove_header(name)),
@@ -33,6 +35,28 @@ pub fn request(
         }
     }
     Ok(())
+}
+
+/// Servers that speak CGI's language make one variable of `X-Id` and `X_Id` (RFC 3875 section
+/// 4.1.18), so that a client could say what only we may say. Such fields stay behind, as in nginx.
+fn drop_ambiguous_names(request: &mut RequestHeader) {
+    let ambiguous = |name: &&HeaderName| name.as_str().contains('_');
+    let names: Vec<HeaderName> = request.headers.keys().filter(ambiguous).cloned().collect();
+    for name in names {
+        request.remove_header(&name);
+    }
+}
+
+/// HTTP/2 may split `cookie` into several fields, which make one again on HTTP/1 (RFC 9113 section
+/// 8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let crumbs: Vec<&[u8]> =
+        request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return Ok(());
+    }
+    let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    request.insert_header(header::COOKIE, cookie.unwrap_or(HeaderValue::from_static("")))
 }
 
 /// Origin form, with the path that was matched or what a policy made of it, and the client's query.
