@@ -1,13 +1,17 @@
 //! A gateway in the production assembly, origins and clients on real sockets, on ports from the
 //! operating system. Guards end everything that was started.
 
+mod authority;
 mod client;
 mod gateway;
+mod http2;
 mod origin;
 
+pub use authority::Authority;
 pub use client::{Answer, Client, get, send};
 pub use gateway::Gateway;
-pub use origin::{Origin, Received, answer};
+pub use http2::Http2;
+pub use origin::{Origin, answer};
 
 use std::time::{Duration, Instant};
 
