@@ -48,8 +48,13 @@ pub async fn run(
     };
     let status = rejection.status.as_u16();
     if session.response_written().is_some() {
-        // Too late to say so in words: the connection is cut, so that nobody takes half for all.
+        // Too late to say so in words: the connection is cut, so that nobody takes half for all. What
+        // is written and not yet sent goes first, or a client may take the loss for one of a request
+        // that was not begun, and repeat it.
         cx.cause = Some(rejection.code);
+        if !session.is_http2() {
+            session.as_downstream_mut().shutdown().await;
+        }
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     let closing = (*rejection).closing();
