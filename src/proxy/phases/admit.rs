@@ -31,6 +31,9 @@ pub fn connection(session: &mut Session, cx: &mut RequestContext) {
     }
     session.set_read_timeout(Some(limits.body_time.get()));
     session.set_write_timeout(Some(limits.write_time.get()));
+    // Lets a request that comes early wait instead of ending the one before it (RFC 9112 section
+    // 9.3.2). `finish` takes it back.
+    session.as_downstream_mut().set_pipelining_enabled(true);
     cx.conn = Some(conn);
     cx.in_flight = cx.listener().map(|listener| listener.metrics.begin());
 }
