@@ -20,7 +20,7 @@ use Fate::{BadPath, Malformed, Parser, Passes};
 fn start() -> (Origin, Gateway) {
     let origin = Origin::saying("in");
     let gateway = Gateway::start(&format!(
-        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true, limits: {{ body_time: 3s }} }} }}\n\
+        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true, limits: {{ body_time: 1s }} }} }}\n\
          upstreams: {{ origin: {{ endpoints: ['{}'] }} }}\n\
          routes: {{ all: {{ to: origin }} }}\n",
         origin.address()

@@ -16,9 +16,14 @@ fn gateway(origin: &Origin) -> Gateway {
 
 /// A gateway before an origin; `upstream` is more of its section.
 fn gateway_with(origin: &Origin, upstream: &str) -> Gateway {
+    gateway_of(origin, upstream, "")
+}
+
+/// As [`gateway_with`]; `limits` are the listener's.
+fn gateway_of(origin: &Origin, upstream: &str, limits: &str) -> Gateway {
     Gateway::start(&format!(
         "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
-         listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true }} }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true, limits: {{ {limits} }} }} }}\n\
          upstreams: {{ origin: {{ endpoints: ['{}'] {upstream} }} }}\n\
          routes: {{ all: {{ policies: {{ body_limit: {{ max: 1GiB }} }}, to: origin }} }}\n",
         origin.address()
@@ -117,6 +122,8 @@ fn a_websocket_passes_both_ways() {
             return stream.write_all(&answer("200 OK", "", "plain")).is_ok();
         }
         let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+        // Pingora may end a tunnel whose 101 comes before it has seen that the request has no body.
+        std::thread::park_timeout(Duration::from_millis(20));
         let _ = stream.write_all(head.as_bytes());
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -129,7 +136,7 @@ fn a_websocket_passes_both_ways() {
     let gateway = gateway_with(&origin, ", timeouts: { total: 300ms }");
     let handshake = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
                      sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
-    for round in 0..30 {
+    for round in 0..10 {
         let mut client = Client::new(gateway.web());
         let answer = client.send(handshake);
         assert_eq!((answer.status, answer.field("sec-websocket-accept")), (101, Some("x")), "{round}");
@@ -162,7 +169,7 @@ fn a_pooled_connection_that_was_closed_is_no_failure() {
     let again = AtomicUsize::new(0);
     let origin = Origin::start(move |request, stream| match request.target() {
         // Closes instead of answering, once: as a server does whose keep-alive has just run out.
-        "/once" if again.fetch_add(1, Ordering::SeqCst) % 2 == 0 => false,
+        "/once" if again.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) => false,
         "/never" => false,
         _ => stream.write_all(&answer("200 OK", "", "in")).is_ok(),
     });
@@ -270,7 +277,8 @@ fn an_answer_may_come_before_the_request_is_whole() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nin");
         }
     });
-    let gateway = gateway(&origin);
+    // What is left of the body is read for so long, lest a reset takes the answer from the client.
+    let gateway = gateway_of(&origin, "", "body_time: 500ms");
     let mut client = Client::new(gateway.web());
     client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegun");
     let answer = client.read(false);
@@ -484,9 +492,28 @@ fn large_bodies_flow_and_never_pile_up() {
         now > 0 && last.1.elapsed() > Duration::from_secs(1)
     });
     assert!(last.0 < FLOOD / 2, "{} bytes were taken from the origin for a client that reads none", last.0);
-    let mut read = 0;
-    while let Some(bytes) = client.try_read_bytes(1 << 20) {
-        read += bytes.len();
+    for at in 0..FLOOD >> 20 {
+        assert!(client.try_read_bytes(1 << 20).is_some(), "{at} MiB came");
     }
-    assert!(read >= FLOOD - (1 << 20), "{read}");
+}
+
+/// RFC 9112 section 9.3.2: a client may send the next request before it has the answer to the first.
+#[test]
+fn a_request_that_comes_early_does_no_harm() {
+    let origin = Origin::start(|request, stream| {
+        if request.target() == "/slow" {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        stream.write_all(&answer("200 OK", "", &request.target()[1..])).is_ok()
+    });
+    let gateway = gateway(&origin);
+    let mut client = Client::new(gateway.web());
+    client.write("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n");
+    wait_until("the first is at the origin", || origin.received().len() == 1);
+    client.write("GET /second HTTP/1.1\r\nhost: a\r\n\r\n");
+    let first = client.read(false);
+    assert_eq!((first.status, first.text().as_str()), (200, "slow"));
+    // The second is answered, or the connection ends and the client sends it again; never half of it.
+    assert!(client.is_closed());
+    assert!(origin.received().iter().all(|got| got.target() == "/slow"));
 }
