@@ -20,6 +20,9 @@ const READ_AWAY: u64 = 64 << 10;
 /// How long reading it away may take.
 const READ_AWAY_TIME: Duration = Duration::from_millis(500);
 
+/// When to come again after a 503 that knows no better, in seconds.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -77,6 +80,9 @@ fn problem(session: &Session, cx: &RequestContext, rejection: &Rejection) -> Res
     let mut head = ResponseHeader::build_no_case(status, Some(8))?;
     for (name, value) in &rejection.headers {
         head.append_header(name.clone(), value.clone())?;
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE && !head.headers.contains_key(header::RETRY_AFTER) {
+        head.insert_header(header::RETRY_AFTER, SOON)?;
     }
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
     if let Some(page) = page(session.req_header(), cx, status) {
