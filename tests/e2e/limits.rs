@@ -136,6 +136,25 @@ fn bodies_have_a_size_that_a_route_may_change() {
     }
 }
 
+/// A client that sends all before it reads must not lose the answer to a reset.
+#[test]
+fn a_client_that_sends_on_is_told_all_the_same() {
+    let (origin, gateway) = start("body: 10B");
+    let body = "b".repeat(8 << 20);
+    for round in 0..10 {
+        let length = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let chunks = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        );
+        for request in [length, chunks] {
+            let answer = Client::new(gateway.web()).send(request);
+            assert_eq!(told(&answer), refused(413, "body_too_large"), "round {round}");
+        }
+    }
+    assert_eq!(origin.received().len(), 0);
+}
+
 #[test]
 fn a_connection_serves_so_many_requests() {
     let (_origin, gateway) = start("requests: 3");

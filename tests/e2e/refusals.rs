@@ -143,6 +143,35 @@ fn an_upstreams_failure_says_nothing_of_it() {
     }
 }
 
+#[test]
+fn what_is_out_of_service_says_when_to_come_again() {
+    let origin = Origin::saying("in");
+    let gateway = Gateway::start(&format!(
+        "admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         upstreams: {{ origin: {{ endpoints: ['{}'] }} }}\n\
+         routes: {{ all: {{ to: origin }} }}\n",
+        origin.address()
+    ));
+    let change = |path: &str| {
+        let answer = gateway.admin("POST", path, "authorization: Bearer secret\r\ncontent-length: 0\r\n");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let mut client = Client::new(gateway.web());
+    let endpoint = format!("/upstreams/origin/{}", origin.address());
+    change(&format!("{endpoint}/drain"));
+    let refusal = client.get("a", "/", "");
+    assert_eq!((refusal.status, refusal.code().as_str(), refusal.closes()), (503, "no_endpoint", false));
+    assert!(refusal.field("retry-after").is_some());
+    change(&format!("{endpoint}/resume"));
+    assert_eq!(client.get("a", "/", "").status, 200, "on the same connection");
+    change("/routes/all/off");
+    let refusal = client.get("a", "/", "");
+    assert_eq!((refusal.status, refusal.code().as_str(), refusal.closes()), (503, "route_off", false));
+    assert!(refusal.field("retry-after").is_some());
+    assert_eq!(origin.received().len(), 1);
+}
+
 /// "Responses" in the gRPC over HTTP/2 specification: Trailers-Only.
 #[test]
 fn a_grpc_caller_is_told_in_its_own_words() {
