@@ -1,8 +1,6 @@
 //! What users see of their mistakes: each kind once, pinned. A changed snapshot is read as a user
 //! would read it: is the place right, do the words help, does the remedy work?
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! How long a large configuration takes to load and to load again:
 //! `cargo test --profile perf --test config_load -- --ignored --nocapture`
 
-#![expect(clippy::unwrap_used, reason = "writing into a String does not fail")]
-
 use std::fmt::Write as _;
 use std::fs;
 use std::time::Instant;

@@ -4,7 +4,7 @@ use crate::values::{ListenerId, Name};
 use pingora_core::protocols::Digest;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// What is known about a client's connection. Hooks reach it by [`ConnInfo::of`], for HTTP/1 and
 /// HTTP/2 alike.
@@ -19,6 +19,7 @@ pub struct ConnInfo {
     peer: SocketAddr,
     tls: Option<ClientTls>,
     header: AtomicU8,
+    broken_line: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
 }
@@ -58,6 +59,7 @@ impl ConnInfo {
             peer,
             tls,
             header: AtomicU8::new(HeaderState::Idle as u8),
+            broken_line: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }
@@ -117,6 +119,18 @@ impl ConnInfo {
     /// as it has the header, or a body that takes longer than `limits.header_time` is cut with 408.
     pub fn header_complete(&self) {
         self.set_header_state(HeaderState::Complete);
+    }
+
+    /// False if the request line of the HTTP/1 request in progress has a byte that no request line
+    /// may have (RFC 9112 section 3). Pingora has escaped it then, so the request as the app sees it
+    /// is another one than the client sent: the app must refuse it and close the connection.
+    pub fn request_line_is_sound(&self) -> bool {
+        !self.broken_line.load(Ordering::Relaxed)
+    }
+
+    /// For the rest of the connection, which ends with this request.
+    pub(super) fn break_request_line(&self) {
+        self.broken_line.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn header_state(&self) -> HeaderState {

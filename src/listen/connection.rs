@@ -94,9 +94,9 @@ where
     if !wait_for_data(&mut edge, &mut leave, &mut idle, true).await {
         return part(server, open, edge, Before::default()).await;
     }
-    match (settled, edge.sniff().await) {
-        (_, Ok(Protocol::Http2)) => http2(server, open, edge).await,
-        (Protocol::Http1, Ok(Protocol::Http1)) => http1(server, open, edge, leave).await,
+    match (settled, sniff_in_time(&mut edge, &mut leave).await) {
+        (_, Some(Ok(Protocol::Http2))) => http2(server, open, edge).await,
+        (Protocol::Http1, Some(Ok(Protocol::Http1))) => http1(server, open, edge, leave).await,
         _ => part(server, open, edge, Before::default()).await,
     }
 }
@@ -231,6 +231,34 @@ impl IdleTimer {
                 return;
             }
         }
+    }
+}
+
+/// Finds out the protocol. None: the client has sent nothing for too long, or we are going away.
+/// [`wait_for_data`] may have ended in vain, so the wait for the first byte is bounded here, too.
+async fn sniff_in_time<S: Transport>(
+    edge: &mut Edge<S>,
+    leave: &mut ShutdownWatch,
+) -> Option<std::io::Result<Protocol>> {
+    let info = edge.info().clone();
+    let gone = async {
+        let _ = leave.wait_for(|leaving| *leaving).await;
+        pingora_timeout::sleep(LAST_WORD).await;
+    };
+    let silent = async {
+        tokio::select! {
+            () = pingora_timeout::sleep(info.limits().idle.get()) => {}
+            () = gone => {}
+        }
+        if info.header_state() != HeaderState::Idle {
+            // The header's own deadline runs.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        found = edge.sniff() => Some(found),
+        () = silent => None,
     }
 }
 

@@ -1,4 +1,5 @@
 use super::conn_info::{ConnInfo, HeaderState};
+use super::request_line::RequestLine;
 use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
 use async_trait::async_trait;
@@ -42,6 +43,7 @@ pub struct Edge<S> {
     info: Arc<ConnInfo>,
     /// Bytes that were read to find out the protocol, and that the next reads get.
     replay: Vec<u8>,
+    request_line: RequestLine,
     out: WriteBuffer,
     header_deadline: Option<Timer>,
     write_deadline: Option<Timer>,
@@ -74,6 +76,7 @@ impl<S: Transport> Edge<S> {
             transport,
             fd,
             replay: Vec::new(),
+            request_line: RequestLine::default(),
             out: WriteBuffer::default(),
             header_deadline: None,
             write_deadline: None,
@@ -98,6 +101,7 @@ impl<S: Transport> Edge<S> {
     /// Forgets the request that has ended.
     pub(super) fn between_requests(&mut self) {
         self.header_deadline = None;
+        self.request_line = RequestLine::default();
         self.info.set_header_state(HeaderState::Idle);
     }
 
@@ -235,6 +239,10 @@ impl<S: Transport> AsyncRead for Edge<S> {
                 this.info.count_received(count);
                 if count > 0 && state == HeaderState::Idle {
                     this.info.set_header_state(HeaderState::Partial);
+                }
+                let in_header = matches!(state, HeaderState::Idle | HeaderState::Partial);
+                if in_header && !this.request_line.take(&buf.filled()[before..]) {
+                    this.info.break_request_line();
                 }
                 Poll::Ready(Ok(()))
             }

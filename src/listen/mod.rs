@@ -18,6 +18,7 @@ mod edge;
 mod http2;
 mod listeners;
 mod observer;
+mod request_line;
 mod service;
 mod slot;
 mod socket;

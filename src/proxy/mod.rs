@@ -123,12 +123,12 @@ impl ProxyHttp for Gateway {
 
     fn upstream_response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         _: &mut Option<Bytes>,
         _: bool,
         cx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
-        phases::body::answer(cx)
+        phases::body::answer(session, cx)
     }
 
     async fn response_filter(

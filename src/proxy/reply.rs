@@ -9,6 +9,7 @@ use crate::runtime::pages::Page;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use pingora_core::protocols::http::HttpTask;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -18,6 +19,9 @@ use std::time::Duration;
 const READ_AWAY: u64 = 64 << 10;
 /// How long reading it away may take.
 const READ_AWAY_TIME: Duration = Duration::from_millis(500);
+
+/// When to come again after a 503 that knows no better, in seconds.
+const SOON: HeaderValue = HeaderValue::from_static("1");
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -62,8 +66,12 @@ pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: 
     }
     settle_request_body(session).await;
     let without_body = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(head), without_body).await?;
-    session.write_response_body((!without_body).then_some(body), true).await
+    if without_body {
+        // The one way that ends an HTTP/2 stream with its head, which is what gRPC asks for.
+        return session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await.map(drop);
+    }
+    session.write_response_header(Box::new(head), false).await?;
+    session.write_response_body(Some(body), true).await
 }
 
 /// RFC 9457, or an error page where one is configured.
@@ -72,6 +80,9 @@ fn problem(session: &Session, cx: &RequestContext, rejection: &Rejection) -> Res
     let mut head = ResponseHeader::build_no_case(status, Some(8))?;
     for (name, value) in &rejection.headers {
         head.append_header(name.clone(), value.clone())?;
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE && !head.headers.contains_key(header::RETRY_AFTER) {
+        head.insert_header(header::RETRY_AFTER, SOON)?;
     }
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
     if let Some(page) = page(session.req_header(), cx, status) {

@@ -1,9 +1,13 @@
 //! Whole requests through the production assembly, on real sockets.
 
 mod admin;
+mod door;
 mod forwarding;
+mod limits;
 mod logs;
 mod policies;
+mod protocols;
+mod refusals;
 mod reload;
 mod routing;
 mod tls;

@@ -13,6 +13,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// True if the body ended before it was whole.
     pub cut: bool,
+    /// HTTP/2: true if the head ended the stream.
+    pub headers_only: bool,
 }
 
 impl Answer {
@@ -37,9 +39,17 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The `code` of a refusal.
+    /// The `code` of a refusal; empty for an answer of no body, such as the parser's.
     pub fn code(&self) -> String {
+        if self.body.is_empty() {
+            return String::new();
+        }
         self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// True if the answer says that the connection ends with it.
+    pub fn closes(&self) -> bool {
+        self.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
@@ -108,9 +118,26 @@ impl Client {
         }
     }
 
-    /// Tells that nothing more will be sent.
-    pub fn finish(&self) {
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    /// Sends bytes; false if the connection is gone.
+    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// The same connection, for another thread to write to.
+    pub fn another(&self) -> Self {
+        let stream = self.stream.try_clone().unwrap();
+        Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+    }
+
+    /// Leaves, in both directions.
+    pub fn close(&self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Reads what comes next, exactly this much; None if the connection ends before.
+    pub fn try_read_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).ok().map(|()| bytes)
     }
 
     fn body(&mut self, answer: &mut Answer) {

@@ -105,6 +105,14 @@ impl Gateway {
         self.admin("POST", "/reload", "authorization: Bearer secret\r\ncontent-length: 0\r\n")
     }
 
+    /// The value of a metric, by its name and labels as the admin listener writes them; zero if it
+    /// is not there yet.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("GET", "/metrics", "").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// Stops as SIGTERM does, and waits for the end.
     pub fn stop(mut self) {
         self.handle.stop();

@@ -4,13 +4,15 @@
 mod authority;
 mod client;
 mod gateway;
+mod http2;
 mod origin;
 mod process;
 
 pub use authority::Authority;
 pub use client::{Answer, Client, get, send};
 pub use gateway::Gateway;
-pub use origin::{Origin, Received, answer};
+pub use http2::Http2;
+pub use origin::{Origin, answer};
 pub use process::{Process, binary, curl, quiet_port};
 
 use std::time::{Duration, Instant};

@@ -56,12 +56,17 @@ impl Origin {
 
     /// Answers with what `respond` writes for each request; false closes the connection.
     pub fn start(respond: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
+        Self::raw(move |stream, seen| serve(stream, seen, &respond))
+    }
+
+    /// Leaves each connection to `serve`, which notes itself what it got, if anything.
+    pub fn raw(serve: impl Fn(TcpStream, &Mutex<Vec<Received>>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::<Mutex<Vec<Received>>>::default();
         let connections = Arc::<AtomicUsize>::default();
         let ended = Arc::new(AtomicBool::new(false));
-        let respond = Arc::new(respond);
+        let serve = Arc::new(serve);
         let (seen, count, end) = (received.clone(), connections.clone(), ended.clone());
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -69,8 +74,8 @@ impl Origin {
                     return;
                 }
                 count.fetch_add(1, Ordering::SeqCst);
-                let (seen, respond) = (seen.clone(), respond.clone());
-                std::thread::spawn(move || serve(stream, &seen, &*respond));
+                let (seen, serve) = (seen.clone(), serve.clone());
+                std::thread::spawn(move || serve(stream, &seen));
             }
         });
         Self { address, received, connections, ended, thread: Some(thread) }

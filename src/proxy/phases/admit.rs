@@ -27,6 +27,9 @@ pub fn connection(session: &mut Session, cx: &mut RequestContext) {
     let limits = conn.limits();
     session.set_read_timeout(Some(limits.body_time.get()));
     session.set_write_timeout(Some(limits.write_time.get()));
+    // Lets a request that comes early wait instead of ending the one before it (RFC 9112 section
+    // 9.3.2). `finish` takes it back.
+    session.as_downstream_mut().set_pipelining_enabled(true);
     cx.conn = Some(conn);
     cx.in_flight = cx.listener().map(|listener| listener.metrics.begin());
 }
@@ -40,6 +43,9 @@ pub fn head(session: &Session, cx: &mut RequestContext) -> Result<(), Rejection>
     identify(request, cx);
     framing(session, request)?;
     if let Some(conn) = cx.conn.clone() {
+        if !conn.request_line_is_sound() {
+            return Err(malformed("bytes that a request line cannot have"));
+        }
         sizes(request, &conn)?;
         cx.policy.body_limit = conn.limits().body.bytes();
         misdirected(request, &conn, cx)?;
@@ -87,15 +93,21 @@ fn framing(session: &Session, request: &RequestHeader) -> Result<(), Rejection> 
     {
         return Err(malformed("an HTTP version that is not served"));
     }
+    let named = headers.contains_key(header::HOST) || request.uri.authority().is_some();
     if request.version == Version::HTTP_11 && !headers.contains_key(header::HOST) {
         return Err(malformed("no Host"));
     }
-    let authority = authority::authority(request);
-    if (!authority.is_empty() || request.version == Version::HTTP_2) && !authority::is_valid(authority) {
+    // HTTP/1.0 alone may name no host.
+    if (named || request.version == Version::HTTP_2) && !authority::is_valid(authority::authority(request)) {
         return Err(malformed("Host or :authority is not one"));
     }
     if headers.get_all(header::HOST).iter().count() > 1 {
         return Err(malformed("several Hosts"));
+    }
+    // What came, to the byte: Pingora mends some of it.
+    let raw = session.as_http1().map(Http1::get_headers_raw_bytes).unwrap_or_default();
+    if has_bare_line_feed(&raw) {
+        return Err(malformed("a line that ends without CR"));
     }
     if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
         let only_chunked = headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
@@ -103,8 +115,7 @@ fn framing(session: &Session, request: &RequestHeader) -> Result<(), Rejection> 
         if request.version == Version::HTTP_2 || !only_chunked {
             return Err(malformed("a transfer coding other than chunked"));
         }
-        // Pingora takes Content-Length out of the head; what came is in its raw bytes.
-        let raw = session.as_http1().map(Http1::get_headers_raw_bytes).unwrap_or_default();
+        // Pingora takes Content-Length out of the head.
         if has_field(&raw, b"content-length") {
             return Err(malformed("Content-Length with Transfer-Encoding"));
         }
@@ -130,6 +141,13 @@ fn names_and_values(request: &RequestHeader) -> Result<(), Rejection> {
         }
     }
     Ok(())
+}
+
+/// A lone LF may be taken for the end of a line (RFC 9112 section 2.2), or may not, so that two
+/// servers see two different messages.
+fn has_bare_line_feed(raw: &[u8]) -> bool {
+    let mut pairs = raw.iter().zip(raw.iter().skip(1));
+    raw.first() == Some(&b'\n') || pairs.any(|(before, byte)| *byte == b'\n' && *before != b'\r')
 }
 
 fn has_field(raw: &[u8], name: &[u8]) -> bool {
@@ -195,8 +213,11 @@ fn path(request: &RequestHeader, cx: &mut RequestContext) -> Result<(), Rejectio
     if request.method == Method::OPTIONS && request.raw_path() == b"*" {
         return Ok(());
     }
-    if !request.raw_path_is_utf8() || request.raw_path().contains(&b'#') {
-        return Err(bad_path("bytes that a request target cannot have"));
+    if !request.raw_path_is_utf8() {
+        return Err(bad_path("bytes that are not UTF-8"));
+    }
+    if !is_path_or_url(request.raw_path()) {
+        return Err(bad_path("neither a path nor an http or https URL"));
     }
     let host = cx.host(authority::authority(request));
     let options = host.map(|host| host.options).unwrap_or_default();
@@ -209,6 +230,13 @@ fn path(request: &RequestHeader, cx: &mut RequestContext) -> Result<(), Rejectio
         }
     }
     Ok(())
+}
+
+/// Origin form or absolute form (RFC 9112 section 3.2).
+fn is_path_or_url(target: &[u8]) -> bool {
+    let begins_with =
+        |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    target.first() == Some(&b'/') || begins_with(b"http://") || begins_with(b"https://")
 }
 
 fn bad_path(detail: &'static str) -> Rejection {

@@ -13,10 +13,16 @@ pub fn too_long() -> Rejection {
     Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large").closing()
 }
 
+/// The request's body took longer than the whole exchange may, or than the client may pause.
+pub fn too_slow() -> Rejection {
+    let title = "The request took too long to come";
+    Rejection::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", title).closing()
+}
+
 /// A chunk of the request's body, or its end.
 ///
 /// # Errors
-/// The body is larger than it may be; the refusal waits in the context.
+/// The body is larger than it may be, or takes longer; the refusal waits in the context.
 pub fn request(
     session: &mut Session,
     body: &mut Option<Bytes>,
@@ -27,6 +33,11 @@ pub fn request(
     if session.body_bytes_read() as u64 > cx.policy.body_limit {
         cx.refused = Some(Box::new(too_long()));
         return Err(Error::explain(ErrorType::HTTPStatus(413), "the request's body is too large").into_down());
+    }
+    // A client that always has one more byte would hold the upstream's connection for ever.
+    if !end && cx.left().is_zero() && !session.was_upgraded() {
+        cx.refused = Some(Box::new(too_slow()));
+        return Err(Error::explain(ErrorType::HTTPStatus(408), "the request's body is too slow").into_down());
     }
     // An HTTP/2 client may end its body with an empty frame, which Pingora would write as a last
     // chunk besides the one that ends the body, into a connection that the next request uses.
@@ -40,8 +51,9 @@ pub fn request(
 ///
 /// # Errors
 /// The exchange took longer than it may as a whole.
-pub fn answer(cx: &RequestContext) -> Result<Option<Duration>> {
-    if cx.left().is_zero() {
+pub fn answer(session: &Session, cx: &RequestContext) -> Result<Option<Duration>> {
+    // A tunnel lasts as long as both sides want it.
+    if cx.left().is_zero() && !session.was_upgraded() {
         return Err(Error::explain(ErrorType::ReadTimedout, "the exchange took longer than it may").into_up());
     }
     Ok(None)

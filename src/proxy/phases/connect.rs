@@ -8,7 +8,6 @@ use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
 use crate::upstream::peer;
 use ahash::RandomState;
-use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
@@ -34,8 +33,7 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
         return Ok(true);
     }
     let title = "Nobody can answer this now";
-    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title)
-        .header(RETRY_AFTER, HeaderValue::from_static("1"));
+    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title);
     Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
     Ok(false)
 }

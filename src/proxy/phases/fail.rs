@@ -1,5 +1,6 @@
 //! What went wrong on the way, whose fault it is, and what the client is told.
 
+use super::body;
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
 use http::StatusCode;
@@ -41,7 +42,8 @@ pub async fn run(
     error: &Error,
     cx: &mut RequestContext,
 ) -> FailToProxy {
-    let rejection = cx.refused.take().or_else(|| verdict(error).map(Box::new));
+    let has_whole_request = session.as_downstream_mut().is_body_done();
+    let rejection = cx.refused.take().or_else(|| verdict(error, has_whole_request).map(Box::new));
     if rejection.as_ref().is_some_and(|rejection| rejection.code == INTERNAL_ERROR) {
         log::error!("internal error request_id={} error={error}", cx.policy.request_id());
     }
@@ -51,8 +53,13 @@ pub async fn run(
     };
     let status = rejection.status.as_u16();
     if session.response_written().is_some() {
-        // Too late to say so in words: the connection is cut, so that nobody takes half for all.
+        // Too late to say so in words: the connection is cut, so that nobody takes half for all. What
+        // is written and not yet sent goes first, or a client may take the loss for one of a request
+        // that was not begun, and repeat it.
         cx.cause = Some(rejection.code);
+        if !session.is_http2() {
+            session.as_downstream_mut().shutdown().await;
+        }
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     let closing = (*rejection).closing();
@@ -63,7 +70,7 @@ pub async fn run(
 }
 
 /// None: the client is gone and nobody is there to be told.
-fn verdict(error: &Error) -> Option<Rejection> {
+fn verdict(error: &Error, has_whole_request: bool) -> Option<Rejection> {
     use ErrorType::{ConnectTimedout, HTTPStatus, ReadTimedout, TLSHandshakeTimedout, WriteTimedout};
     let timed_out =
         Rejection::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The server took too long to answer");
@@ -77,15 +84,14 @@ fn verdict(error: &Error) -> Option<Rejection> {
     match (error.esource(), error.etype()) {
         (_, HTTPStatus(503)) => Some(unavailable),
         (_, HTTPStatus(504)) => Some(timed_out),
+        // An upstream says nothing before it has the request. Pingora bounds the pauses of an HTTP/1
+        // body, but not those of HTTP/2: there it is this clock that runs out.
+        (ErrorSource::Upstream, ReadTimedout) if !has_whole_request => Some(body::too_slow()),
         (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => {
             Some(timed_out)
         }
         (ErrorSource::Upstream, _) => Some(failed),
-        (ErrorSource::Downstream, ReadTimedout) => Some(Rejection::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            "The request took too long to come",
-        )),
+        (ErrorSource::Downstream, ReadTimedout) => Some(body::too_slow()),
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Some(malformed()),
         // Pingora does not name its types for bad chunks.
         (ErrorSource::Downstream, kind) if kind.as_str().starts_with("Invalid") => Some(malformed()),

@@ -10,7 +10,10 @@ use pingora_proxy::Session;
 use std::time::{Duration, Instant};
 
 /// Counts and logs. Waits for nothing.
-pub fn run(gateway: &Gateway, session: &Session, _: Option<&Error>, cx: &mut RequestContext) {
+pub fn run(gateway: &Gateway, session: &mut Session, _: Option<&Error>, cx: &mut RequestContext) {
+    // The bytes of a request that came early are in Pingora's hands, where `listen` cannot look at
+    // them: without pipelining Pingora closes, and the client sends that request again.
+    session.as_downstream_mut().set_pipelining_enabled(false);
     let now = Instant::now();
     let duration = now.saturating_duration_since(cx.started);
     let upstream_duration = cx.exchange.began.map(|began| now.saturating_duration_since(began));

@@ -45,6 +45,8 @@ pub fn request(
         forwarding(client, headers, cx);
         host(client, headers, cx);
         headers.append(header::VIA, gateway.via.clone());
+        drop_ambiguous_names(headers);
+        join_cookies(headers);
         for edit in &cx.policy.edits.headers {
             match edit {
                 HeaderEdit::Remove(name) => drop(headers.remove(name)),
@@ -69,6 +71,29 @@ fn edit(request: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) -> Res
         request.set_send_end_stream(ends);
     }
     Ok(())
+}
+
+/// Servers that speak CGI's language make one variable of `X-Id` and `X_Id` (RFC 3875 section
+/// 4.1.18), so that a client could say what only we may say. Such fields stay behind, as in nginx.
+fn drop_ambiguous_names(headers: &mut HeaderMap) {
+    let ambiguous = |name: &&HeaderName| name.as_str().contains('_');
+    let names: Vec<HeaderName> = headers.keys().filter(ambiguous).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 may split `cookie` into several fields, which make one again on HTTP/1 (RFC 9113 section
+/// 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    // Values joined by what a value may hold are one.
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
 }
 
 /// Origin form, with the path that was matched or what a policy made of it, and the client's query.

@@ -2,7 +2,7 @@
 
 use crate::message::hop_by_hop::{self, Keep};
 use crate::proxy::RequestContext;
-use http::StatusCode;
+use http::{StatusCode, Version, header};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -27,6 +27,12 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
         return;
     }
     policies(session.req_header(), answer, cx);
+    // HTTP/1.0 knows no chunks (RFC 9112 section 6.1): there, the end of the connection ends the body.
+    if session.req_header().version == Version::HTTP_10
+        && answer.remove_header(&header::TRANSFER_ENCODING).is_some()
+    {
+        session.set_keepalive(None);
+    }
     // Pingora decides about the connection when a request begins; a shutdown that began since must
     // not promise a connection that is about to be closed.
     if session.is_process_shutting_down() {
