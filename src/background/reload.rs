@@ -12,12 +12,15 @@ use crate::telemetry::error_log::ErrorLog;
 use crate::telemetry::metrics::{CertificateExpiry, Metrics, MetricsSettings, ReloadOutcome};
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+/// A larger file is no part of a configuration: a configuration file may have 32 MiB.
+const LARGEST_FILE: u64 = 64 << 20;
 
 /// Why a configuration is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,15 +138,20 @@ pub fn read(loader: &mut Loader, path: &Path) -> (Reading, u64) {
 /// Of the contents of files; what cannot be read counts as empty.
 fn fingerprint(files: &[PathBuf]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
+    let is_yaml = |file: &PathBuf| file.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let in_folder = |file: &PathBuf| {
         let entries = std::fs::read_dir(file).ok()?;
-        Some(entries.flatten().map(|entry| entry.path()).collect::<std::collections::BTreeSet<_>>())
+        Some(entries.flatten().map(|entry| entry.path()).filter(is_yaml).collect::<BTreeSet<_>>())
     };
-    let mut all: std::collections::BTreeSet<PathBuf> = files.iter().cloned().collect();
+    let mut all: BTreeSet<PathBuf> = files.iter().cloned().collect();
     all.extend(files.iter().filter_map(in_folder).flatten());
     for file in all {
         file.hash(&mut hasher);
-        std::fs::read(&file).unwrap_or_default().hash(&mut hasher);
+        // Neither a device nor a log that somebody keeps beside the configuration.
+        let is_small = |data: &std::fs::Metadata| data.is_file() && data.len() <= LARGEST_FILE;
+        if std::fs::metadata(&file).is_ok_and(|data| is_small(&data)) {
+            std::fs::read(&file).unwrap_or_default().hash(&mut hasher);
+        }
     }
     hasher.finish()
 }

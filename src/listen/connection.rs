@@ -201,7 +201,8 @@ async fn wait_for_data<S: Transport>(
     };
     tokio::select! {
         biased;
-        () = poll_fn(|cx| edge.poll_data(cx)) => true,
+        // A connection that was registered just now may be called readable although nothing came.
+        () = poll_fn(|cx| edge.poll_data(cx, fresh)) => true,
         () = gone => false,
         () = idle.over() => false,
     }

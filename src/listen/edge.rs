@@ -106,11 +106,11 @@ impl<S: Transport> Edge<S> {
     }
 
     /// See [`Transport::poll_data`]. What is not needed while waiting is freed.
-    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>, sure: bool) -> Poll<()> {
         if !self.replay.is_empty() {
             return Poll::Ready(());
         }
-        let ready = self.transport.poll_data(cx);
+        let ready = self.transport.poll_data(cx, sure);
         if ready.is_pending() {
             self.out.free();
         }

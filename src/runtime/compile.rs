@@ -132,11 +132,11 @@ impl Compiler {
     }
 }
 
-/// A listener's layer of policies, and who has the same.
+/// A listener's layer of policies.
 struct Layer<'a> {
     path: ConfigPath,
     policies: &'a Policies,
-    listeners: Vec<ListenerId>,
+    listener: ListenerId,
 }
 
 struct Work<'a> {
@@ -164,17 +164,13 @@ impl<'a> Work<'a> {
             let tls = config.tls.as_ref().and_then(|tls| self.tls(tls, &path.key("tls")));
             let pages = self.pages.pages(&config.error_pages, || path.key("error_pages"), &mut self.found);
             if config.policies != Policies::default() {
-                let twin = self.layers.iter_mut().find(|layer| *layer.policies == config.policies);
-                match twin {
-                    Some(twin) => twin.listeners.push(id),
-                    None => self.layers.push(Layer {
-                        path: path.key("policies"),
-                        policies: &config.policies,
-                        listeners: vec![id],
-                    }),
-                }
+                self.layers.push(Layer {
+                    path: path.key("policies"),
+                    policies: &config.policies,
+                    listener: id,
+                });
             }
-            let layer = self.layers.iter().position(|layer| layer.listeners.contains(&id));
+            let layer = self.layers.iter().position(|layer| layer.listener == id);
             let chain = self.chain(layer, None, &Scope::default());
             let metrics = self.compiler.metrics.listener(id, name.as_str());
             let (config, name) = (Arc::clone(config), name.clone());
@@ -281,13 +277,9 @@ impl<'a> Work<'a> {
         let own = (config.policies != Policies::default()).then_some((name, config));
         let mut by_listener = Vec::new();
         for layer in 0..self.layers.len() {
-            let here: Vec<ListenerId> = {
-                let all = &self.layers[layer].listeners;
-                all.iter().copied().filter(|id| on.is_none_or(|on| on.contains(id))).collect()
-            };
-            if !here.is_empty() {
-                let chain = self.chain(Some(layer), own, scope);
-                by_listener.extend(here.into_iter().map(|id| (id, Arc::clone(&chain))));
+            let listener = self.layers[layer].listener;
+            if on.is_none_or(|on| on.contains(&listener)) {
+                by_listener.push((listener, self.chain(Some(layer), own, scope)));
             }
         }
         Chains { plain: self.chain(None, own, scope), by_listener: by_listener.into() }

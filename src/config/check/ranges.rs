@@ -8,7 +8,7 @@ use crate::config::model::telemetry::Telemetry;
 use crate::config::model::upstream::Upstream;
 use crate::values::{ByteSize, ConfigPath, Duration, Problem};
 
-const LOG_FIELDS: [&str; 22] = [
+const LOG_FIELDS: [&str; 23] = [
     "time",
     "request_id",
     "trace_id",
@@ -31,6 +31,7 @@ const LOG_FIELDS: [&str; 22] = [
     "tls_version",
     "http_version",
     "user_agent",
+    "query",
 ];
 const MOST_BUCKETS: usize = 50;
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];

@@ -189,3 +189,22 @@ fn an_idle_connection_is_small() {
     let edge = size_of::<crate::listen::Edge<TcpStream>>();
     assert!(edge <= 384, "an edge is {edge} bytes");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_says_nothing_does_not_keep_its_listener() {
+    let bench = Bench::start();
+    for (id, settings) in [(0, ""), (1, "h2c: true")] {
+        let address = bench.add(id, listener(settings), None);
+        let silent = Client::connect(address).await;
+        patiently(async {
+            while bench.listeners.connections() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(bench.listeners.remove(ListenerId(id)));
+        silent.closed().await;
+        patiently(bench.listeners.drained()).await;
+    }
+    bench.stop().await;
+}

@@ -7,7 +7,6 @@ use crate::rejection::Rejection;
 use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
 use crate::upstream::peer;
-use ahash::RandomState;
 use http::{HeaderValue, StatusCode};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
@@ -47,8 +46,15 @@ fn side(split: &Split, request: &RequestHeader) -> usize {
     if value.is_empty() {
         return split.at(crate::telemetry::random::next_u64());
     }
-    // Fixed keys: every gateway, and this one after a restart, sends a caller to the same side.
-    split.at(RandomState::with_seeds(11, 13, 17, 19).hash_one(value))
+    split.at(fnv1a(value))
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923): the same on every machine and in every version, so
+/// that every gateway, and this one after a restart, sends a caller to the same side.
+fn fnv1a(value: &[u8]) -> u64 {
+    value
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The peer of an attempt: the endpoint that was chosen or, on a retry, another one.
