@@ -41,14 +41,15 @@ pub fn connection(session: &mut Session, cx: &mut RequestContext) {
 pub fn head(session: &Session, cx: &mut RequestContext) -> Result<(), Rejection> {
     let request = session.req_header();
     identify(request, cx);
-    framing(session, request)?;
-    if let Some(conn) = cx.conn.clone() {
+    let survey = Survey::of(request);
+    framing(session, request, &survey)?;
+    if let Some(conn) = cx.conn.as_deref() {
         if !conn.request_line_is_sound() {
             return Err(malformed("bytes that a request line cannot have"));
         }
-        sizes(request, &conn)?;
+        sizes(request, &survey, conn)?;
+        misdirected(request, conn, cx)?;
         cx.policy.body_limit = conn.limits().body.bytes();
-        misdirected(request, &conn, cx)?;
     }
     method(request)?;
     path(request, cx)
@@ -84,35 +85,72 @@ fn identify(request: &RequestHeader, cx: &mut RequestContext) {
     cx.policy.request_id = id.or_else(|| Some(RequestId::new(cx.time)));
 }
 
+/// What a look at all fields of a head tells. One look: a head is small, and looking fields up by
+/// name costs more than passing by them.
+#[derive(Default)]
+struct Survey<'a> {
+    hosts: usize,
+    coding: Option<&'a HeaderValue>,
+    codings: usize,
+    length: Option<&'a HeaderValue>,
+    lengths: usize,
+    has_control: bool,
+    /// As on the wire of HTTP/1: name, colon, space, value, line break.
+    bytes: usize,
+}
+
+impl<'a> Survey<'a> {
+    fn of(request: &'a RequestHeader) -> Self {
+        let mut survey = Self::default();
+        for (name, value) in &request.headers {
+            survey.bytes += name.as_str().len() + value.len() + 4;
+            survey.has_control |= has_control(value.as_bytes());
+            if *name == header::HOST {
+                survey.hosts += 1;
+            } else if *name == header::CONTENT_LENGTH {
+                survey.length = Some(value);
+                survey.lengths += 1;
+            } else if *name == header::TRANSFER_ENCODING {
+                survey.coding = Some(value);
+                survey.codings += 1;
+            }
+        }
+        survey
+    }
+}
+
+/// Control characters, obsolete line folding among them. Without a way out, so that the compiler
+/// looks at many bytes at once.
+fn has_control(value: &[u8]) -> bool {
+    value.iter().fold(false, |found, c| found | ((*c < 0x20 && *c != b'\t') || *c == 0x7f))
+}
+
 /// What Pingora lets through and a gateway must not, since a server behind might read it otherwise
 /// (request smuggling; RFC 9112 sections 3.2 and 6.3).
-fn framing(session: &Session, request: &RequestHeader) -> Result<(), Rejection> {
-    let headers = &request.headers;
-    if request.version == Version::HTTP_09
-        || !matches!(request.version, Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2)
-    {
+fn framing(session: &Session, request: &RequestHeader, survey: &Survey<'_>) -> Result<(), Rejection> {
+    let http2 = request.version == Version::HTTP_2;
+    if !http2 && !matches!(request.version, Version::HTTP_10 | Version::HTTP_11) {
         return Err(malformed("an HTTP version that is not served"));
     }
-    let named = headers.contains_key(header::HOST) || request.uri.authority().is_some();
-    if request.version == Version::HTTP_11 && !headers.contains_key(header::HOST) {
+    if request.version == Version::HTTP_11 && survey.hosts == 0 {
         return Err(malformed("no Host"));
     }
-    // HTTP/1.0 alone may name no host.
-    if (named || request.version == Version::HTTP_2) && !authority::is_valid(authority::authority(request)) {
-        return Err(malformed("Host or :authority is not one"));
-    }
-    if headers.get_all(header::HOST).iter().count() > 1 {
+    if survey.hosts > 1 {
         return Err(malformed("several Hosts"));
+    }
+    // HTTP/1.0 alone may name no host.
+    let named = survey.hosts > 0 || request.uri.authority().is_some();
+    if (named || http2) && !authority::is_valid(authority::authority(request)) {
+        return Err(malformed("Host or :authority is not one"));
     }
     // What came, to the byte: Pingora mends some of it.
     let raw = session.as_http1().map(Http1::get_headers_raw_bytes).unwrap_or_default();
     if has_bare_line_feed(&raw) {
         return Err(malformed("a line that ends without CR"));
     }
-    if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
-        let only_chunked = headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
-            && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        if request.version == Version::HTTP_2 || !only_chunked {
+    if let Some(coding) = survey.coding {
+        let only_chunked = survey.codings == 1 && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if http2 || !only_chunked {
             return Err(malformed("a transfer coding other than chunked"));
         }
         // Pingora takes Content-Length out of the head.
@@ -120,25 +158,14 @@ fn framing(session: &Session, request: &RequestHeader) -> Result<(), Rejection> 
             return Err(malformed("Content-Length with Transfer-Encoding"));
         }
     }
-    let lengths = headers.get_all(header::CONTENT_LENGTH);
-    if lengths.iter().count() > 1
-        || lengths.iter().any(|value| !value.as_bytes().iter().all(u8::is_ascii_digit) || value.is_empty())
-    {
-        return Err(malformed("Content-Length is not one number"));
-    }
-    if request.version != Version::HTTP_2 {
-        names_and_values(request)?;
-    }
-    Ok(())
-}
-
-/// Control characters in values (obsolete line folding among them) and names that another parser
-/// might cut elsewhere.
-fn names_and_values(request: &RequestHeader) -> Result<(), Rejection> {
-    for value in request.headers.values() {
-        if value.as_bytes().iter().any(|c| (*c < 0x20 && *c != b'\t') || *c == 0x7f) {
-            return Err(malformed("a control character in a header field"));
+    if let Some(length) = survey.length {
+        let is_number = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+        if survey.lengths > 1 || !is_number {
+            return Err(malformed("Content-Length is not one number"));
         }
+    }
+    if survey.has_control && !http2 {
+        return Err(malformed("a control character in a header field"));
     }
     Ok(())
 }
@@ -146,8 +173,7 @@ fn names_and_values(request: &RequestHeader) -> Result<(), Rejection> {
 /// A lone LF may be taken for the end of a line (RFC 9112 section 2.2), or may not, so that two
 /// servers see two different messages.
 fn has_bare_line_feed(raw: &[u8]) -> bool {
-    let mut pairs = raw.iter().zip(raw.iter().skip(1));
-    raw.first() == Some(&b'\n') || pairs.any(|(before, byte)| *byte == b'\n' && *before != b'\r')
+    memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r')
 }
 
 fn has_field(raw: &[u8], name: &[u8]) -> bool {
@@ -157,16 +183,14 @@ fn has_field(raw: &[u8], name: &[u8]) -> bool {
     })
 }
 
-fn sizes(request: &RequestHeader, conn: &ConnInfo) -> Result<(), Rejection> {
+fn sizes(request: &RequestHeader, survey: &Survey<'_>, conn: &ConnInfo) -> Result<(), Rejection> {
     let limits = conn.limits();
     if request.raw_path().len() as u64 > limits.uri.bytes() {
         let title = "The request target is too long";
         return Err(Rejection::new(StatusCode::URI_TOO_LONG, "uri_too_long", title));
     }
-    // As on the wire of HTTP/1: name, colon, space, value, line break.
-    let bytes: usize =
-        request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if bytes as u64 > limits.headers.bytes() || request.headers.len() > usize::from(limits.header_count) {
+    let too_many = request.headers.len() > usize::from(limits.header_count);
+    if too_many || survey.bytes as u64 > limits.headers.bytes() {
         let title = "The request has too many or too large header fields";
         return Err(Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", title));
     }
