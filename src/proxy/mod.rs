@@ -125,10 +125,10 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         _: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         cx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
-        phases::body::answer(session, cx)
+        phases::body::answer(session, end, cx)
     }
 
     async fn response_filter(

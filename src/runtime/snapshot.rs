@@ -152,9 +152,14 @@ pub struct Host {
 }
 
 impl Hosts {
+    /// True if no host differs.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wildcard.is_empty()
+    }
+
     /// What holds for a host, given without its port, if it differs.
     pub fn get(&self, host: &str) -> Option<&Host> {
-        if self.exact.is_empty() && self.wildcard.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let name = host.trim_end_matches('.').to_ascii_lowercase();

@@ -38,16 +38,15 @@ pub fn connection(session: &mut Session, cx: &mut RequestContext) {
 ///
 /// # Errors
 /// The refusal that the client gets.
-pub fn head(session: &Session, cx: &mut RequestContext) -> Result<(), Rejection> {
+pub fn head(session: &Session, survey: &Survey<'_>, cx: &mut RequestContext) -> Result<(), Rejection> {
     let request = session.req_header();
     identify(request, cx);
-    let survey = Survey::of(request);
-    framing(session, request, &survey)?;
+    framing(session, request, survey)?;
     if let Some(conn) = cx.conn.as_deref() {
         if !conn.request_line_is_sound() {
             return Err(malformed("bytes that a request line cannot have"));
         }
-        sizes(request, &survey, conn)?;
+        sizes(request, survey, conn)?;
         misdirected(request, conn, cx)?;
         cx.policy.body_limit = conn.limits().body.bytes();
     }
@@ -88,7 +87,9 @@ fn identify(request: &RequestHeader, cx: &mut RequestContext) {
 /// What a look at all fields of a head tells. One look: a head is small, and looking fields up by
 /// name costs more than passing by them.
 #[derive(Default)]
-struct Survey<'a> {
+pub struct Survey<'a> {
+    /// Whether somebody has passed it on before us.
+    pub has_via: bool,
     hosts: usize,
     coding: Option<&'a HeaderValue>,
     codings: usize,
@@ -100,7 +101,8 @@ struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    fn of(request: &'a RequestHeader) -> Self {
+    /// Looks.
+    pub fn of(request: &'a RequestHeader) -> Self {
         let mut survey = Self::default();
         for (name, value) in &request.headers {
             survey.bytes += name.as_str().len() + value.len() + 4;
@@ -113,9 +115,16 @@ impl<'a> Survey<'a> {
             } else if *name == header::TRANSFER_ENCODING {
                 survey.coding = Some(value);
                 survey.codings += 1;
+            } else if *name == header::VIA {
+                survey.has_via = true;
             }
         }
         survey
+    }
+
+    /// The declared length of the body.
+    pub fn content_length(&self) -> Option<u64> {
+        self.length?.to_str().ok()?.parse().ok()
     }
 }
 
@@ -243,7 +252,9 @@ fn path(request: &RequestHeader, cx: &mut RequestContext) -> Result<(), Rejectio
     if !is_path_or_url(request.raw_path()) {
         return Err(bad_path("neither a path nor an http or https URL"));
     }
-    let host = cx.host(authority::authority(request));
+    let hosts = &cx.snapshot.hosts;
+    let host =
+        if hosts.is_empty() { None } else { hosts.get(authority::host(authority::authority(request))) };
     let options = host.map(|host| host.options).unwrap_or_default();
     match normalize::normalize(request.uri.path(), options) {
         Ok(Cow::Borrowed(_)) => {}

@@ -47,13 +47,13 @@ pub fn request(
     Ok(())
 }
 
-/// A chunk of the answer's body.
+/// A chunk of the answer's body, or its end, which is no time to break off any more.
 ///
 /// # Errors
 /// The exchange took longer than it may as a whole.
-pub fn answer(session: &Session, cx: &RequestContext) -> Result<Option<Duration>> {
+pub fn answer(session: &Session, end: bool, cx: &RequestContext) -> Result<Option<Duration>> {
     // A tunnel lasts as long as both sides want it.
-    if cx.left().is_zero() && !session.was_upgraded() {
+    if !end && cx.left().is_zero() && !session.was_upgraded() {
         return Err(Error::explain(ErrorType::ReadTimedout, "the exchange took longer than it may").into_up());
     }
     Ok(None)

@@ -1,6 +1,7 @@
 //! What the request wants, and whether it may: form, route, policies.
 
-use super::{admit, forward};
+use super::admit::{self, Survey};
+use super::forward;
 use crate::message::authority;
 use crate::policy::{Reply, Verdict, cors};
 use crate::proxy::{Gateway, RequestContext, reply};
@@ -29,11 +30,13 @@ pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestConte
 }
 
 async fn decide(gateway: &Gateway, session: &Session, cx: &mut RequestContext) -> Verdict {
-    let passed = admit::head(session, cx).and_then(|()| no_loop(gateway, session.req_header()));
+    let request = session.req_header();
+    let survey = Survey::of(request);
+    let passed = admit::head(session, &survey, cx);
+    let passed = passed.and_then(|()| if survey.has_via { no_loop(gateway, request) } else { Ok(()) });
     if let Err(rejection) = passed {
         return Verdict::Reject(Box::new(rejection));
     }
-    let request = session.req_header();
     if request.method == Method::OPTIONS && request.raw_path() == b"*" {
         return options_of_the_server();
     }
@@ -47,7 +50,7 @@ async fn decide(gateway: &Gateway, session: &Session, cx: &mut RequestContext) -
     if !matches!(verdict, Verdict::Continue) {
         return verdict;
     }
-    if reply::content_length(request).is_some_and(|length| length > policy.body_limit) {
+    if survey.content_length().is_some_and(|length| length > policy.body_limit) {
         // A body that says how long it is need not come to be refused.
         return Verdict::Reject(Box::new(super::body::too_long()));
     }

@@ -96,7 +96,10 @@ pub fn failed(cx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
 
 /// A connection is there, new or from the pool.
 pub fn connected(cx: &mut RequestContext, reused: bool) {
-    note_connecting(cx);
+    // One from the pool took no time worth a look at the clock.
+    if !reused {
+        note_connecting(cx);
+    }
     if let Some(at) = cx.exchange.upstream {
         cx.snapshot.upstreams[at].1.connected(reused);
     }

@@ -5,9 +5,9 @@ use crate::message::{authority, forwarded};
 use crate::policy::context::HeaderEdit;
 use crate::proxy::{Gateway, RequestContext};
 use crate::upstream::Host;
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts as ReqParts;
-use http::{Method, Version};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -26,11 +26,13 @@ pub fn lighten(session: &mut Session) {
     if head.version == Version::HTTP_2 {
         return;
     }
-    if let Ok(empty) = RequestHeader::build_no_case(Method::GET, b"/", None) {
-        let mut parts: ReqParts = std::mem::replace(head, empty).into();
-        parts.headers.reserve(ADDED);
-        *head = parts.into();
-    }
+    let parts: ReqParts = std::mem::replace(head, placeholder()).into();
+    *head = parts.into();
+}
+
+/// A head that stands where another one was taken out; it costs no allocation.
+fn placeholder() -> RequestHeader {
+    http::Request::new(()).into_parts().0.into()
 }
 
 /// Edits the upstream's copy of the request. Pingora took the hop-by-hop fields out of it.
@@ -54,23 +56,22 @@ pub fn request(
                 HeaderEdit::Add(name, value) => drop(headers.append(name, value.clone())),
             }
         }
-    })?;
+    });
     target(client, request, cx)
 }
 
 /// Lends the fields of a head as the `http` crate has them. Pingora's own way to change one costs
 /// three times as much, and a request gets half a dozen. What is lost is the target as it was
 /// written, which [`target`] sets after this.
-fn edit(request: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) -> Result<()> {
+fn edit(request: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) {
     let ends = request.send_end_stream();
-    let empty = RequestHeader::build_no_case(Method::GET, b"/", None)?;
-    let mut parts: ReqParts = std::mem::replace(request, empty).into();
+    let mut parts: ReqParts = std::mem::replace(request, placeholder()).into();
+    parts.headers.reserve(ADDED);
     change(&mut parts.headers);
     *request = parts.into();
     if let Some(ends) = ends {
         request.set_send_end_stream(ends);
     }
-    Ok(())
 }
 
 /// Servers that speak CGI's language make one variable of `X-Id` and `X_Id` (RFC 3875 section
