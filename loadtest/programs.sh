@@ -25,7 +25,7 @@ cat >"$work/nginx.conf" <<END
 worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error.log;
 events { worker_connections 4096; }
 http {
-    access_log off; keepalive_requests 1000000;
+    access_log off; keepalive_requests 1000000; client_max_body_size 100m;
     client_body_temp_path $work/nginx/a; proxy_temp_path $work/nginx/b; fastcgi_temp_path $work/nginx/c;
     uwsgi_temp_path $work/nginx/d; scgi_temp_path $work/nginx/e;
     server { listen $ORIGIN; location / { return 200 "nginx says hello to \$request_uri\n"; } }
@@ -68,8 +68,12 @@ ask 'curl, TLS and HTTP/2' '200 HTTP/2' --http2 "${tls[@]}" https://localhost:19
 ask 'curl, TLS 1.2' '200 HTTP/2' --tls-max 1.2 "${tls[@]}" https://localhost:19012/a
 ask 'curl, client certificate' '200 HTTP/2' --cert "$work/client.pem" --key "$work/client.key" "${tls[@]}" https://localhost:19013/a
 ask 'curl, no client certificate' '000 HTTP/0' "${tls[@]}" https://localhost:19013/a
-ask 'curl, upload' '200 HTTP/1.1' --data-binary @"$1" --limit-rate 200M -H 'expect:' -X POST http://127.0.0.1:19011/a --max-filesize 1 \
-    2>/dev/null || ask 'curl, upload over the limit' '413 HTTP/1.1' --data-binary @"$1" http://127.0.0.1:19011/a
+head -c 5M /dev/zero >"$work/5M"
+head -c 20M /dev/zero >"$work/20M"
+ask 'curl, upload' '200 HTTP/1.1' -T "$work/5M" http://127.0.0.1:19011/a
+ask 'curl, chunked upload' '200 HTTP/1.1' -T - http://127.0.0.1:19011/a <"$work/5M"
+ask 'curl, HTTP/2 upload' '200 HTTP/2' --http2-prior-knowledge -T "$work/5M" http://127.0.0.1:19011/a
+ask 'curl, upload over the limit' '413 HTTP/1.1' -T "$work/20M" http://127.0.0.1:19011/a
 curl -s http://127.0.0.1:19099/metrics | promtool check metrics
 echo 'ok  promtool check metrics'
 
@@ -77,10 +81,11 @@ report=$(taskset -c "$LOAD_CORE" wrk -t1 -c64 -d"${seconds}s" http://127.0.0.1:1
 grep -E 'requests in|Requests/sec' <<<"$report"
 ! grep -qE 'Socket errors|Non-2xx' <<<"$report" || fail "wrk saw errors: $report"
 echo 'ok  wrk, HTTP/1.1'
-for target in http://127.0.0.1:19011/a https://127.0.0.1:19012/a; do
+for target in http://127.0.0.1:19011/a https://localhost:19012/a; do
     extra=()
-    [[ $target = https* ]] && extra=(--sni=localhost -H 'host: localhost' -H ':authority: localhost')
-    report=$(taskset -c "$LOAD_CORE" h2load -t1 -c16 -m16 -D "$seconds" "${extra[@]:0:1}" "$target" 2>&1)
+    [[ $target = http:* ]] || extra=(--connect-to=127.0.0.1:19012)
+    report=$(taskset -c "$LOAD_CORE" h2load -t1 -c16 -m16 -D "$seconds" "${extra[@]}" "$target" 2>&1) ||
+        fail "h2load ended with an error: $report"
     grep -E '^(finished|requests|status codes)' <<<"$report"
     awk '/^requests:/ { failed = $10 + $12 + $14 } /^status codes:/ { ok = $3; other = $5 + $7 + $9 } END { exit !(failed == 0 && other == 0 && ok > 0) }' <<<"$report" ||
         fail "h2load saw errors: $report"
