@@ -19,6 +19,19 @@ impl RequestLine {
     /// Takes further bytes of the connection. False if the line has what no request line may have:
     /// a space too many, a control character, or `#`.
     pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
+        let begins = matches!(self, Self::Before) && !matches!(bytes.first(), None | Some(b'\r' | b'\n'));
+        match memchr::memchr(b'\n', bytes) {
+            // The line came whole, as nearly all do.
+            Some(end) if begins => {
+                *self = Self::Over;
+                let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+                is_sound_line(line)
+            }
+            _ => self.take_piece(bytes),
+        }
+    }
+
+    fn take_piece(&mut self, bytes: &[u8]) -> bool {
         for &byte in bytes {
             let (spaces, after_cr) = match *self {
                 Self::Over => return true,
@@ -38,6 +51,13 @@ impl RequestLine {
         }
         true
     }
+}
+
+/// Without a way out, so that the compiler looks at many bytes at once.
+fn is_sound_line(line: &[u8]) -> bool {
+    let spaces = line.iter().fold(0_usize, |spaces, byte| spaces + usize::from(*byte == b' '));
+    let clean = line.iter().fold(true, |clean, byte| clean & (*byte != b'#') & !byte.is_ascii_control());
+    clean && spaces <= 2
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct RequestContext {
     pub time: SystemTime,
     /// `admit`: the connection that it came by.
     pub conn: Option<Arc<ConnInfo>>,
+    /// `admit`: whom it is addressed to, checked; empty if it names nobody.
+    pub authority: Box<str>,
     /// `admit`: counts it as in flight.
     pub in_flight: Option<InFlight>,
     /// `admit`: its place in a trace.
@@ -70,6 +72,7 @@ impl RequestContext {
             started: Instant::now(),
             time: SystemTime::now(),
             conn: None,
+            authority: Box::default(),
             in_flight: None,
             trace: None,
             believed: false,

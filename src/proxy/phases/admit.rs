@@ -42,12 +42,13 @@ pub fn head(session: &Session, survey: &Survey<'_>, cx: &mut RequestContext) -> 
     let request = session.req_header();
     identify(request, cx);
     framing(session, request, survey)?;
+    cx.authority = authority::authority(request).into();
     if let Some(conn) = cx.conn.as_deref() {
         if !conn.request_line_is_sound() {
             return Err(malformed("bytes that a request line cannot have"));
         }
         sizes(request, survey, conn)?;
-        misdirected(request, conn, cx)?;
+        misdirected(conn, cx)?;
         cx.policy.body_limit = conn.limits().body.bytes();
     }
     method(request)?;
@@ -208,9 +209,9 @@ fn sizes(request: &RequestHeader, survey: &Survey<'_>, conn: &ConnInfo) -> Resul
 
 /// A host that the certificate which this connection was opened with does not stand for: the client
 /// is at the wrong door (RFC 9110 section 7.4).
-fn misdirected(request: &RequestHeader, conn: &ConnInfo, cx: &RequestContext) -> Result<(), Rejection> {
+fn misdirected(conn: &ConnInfo, cx: &RequestContext) -> Result<(), Rejection> {
     let Some(sni) = conn.tls().and_then(|tls| tls.sni.as_deref()) else { return Ok(()) };
-    let host = authority::host(authority::authority(request)).trim_end_matches('.');
+    let host = authority::host(&cx.authority).trim_end_matches('.');
     if host.eq_ignore_ascii_case(sni) || host.is_empty() {
         return Ok(());
     }
@@ -253,8 +254,7 @@ fn path(request: &RequestHeader, cx: &mut RequestContext) -> Result<(), Rejectio
         return Err(bad_path("neither a path nor an http or https URL"));
     }
     let hosts = &cx.snapshot.hosts;
-    let host =
-        if hosts.is_empty() { None } else { hosts.get(authority::host(authority::authority(request))) };
+    let host = if hosts.is_empty() { None } else { hosts.get(authority::host(&cx.authority)) };
     let options = host.map(|host| host.options).unwrap_or_default();
     match normalize::normalize(request.uri.path(), options) {
         Ok(Cow::Borrowed(_)) => {}

@@ -2,7 +2,6 @@
 
 use super::admit::{self, Survey};
 use super::forward;
-use crate::message::authority;
 use crate::policy::{Reply, Verdict, cors};
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
@@ -66,7 +65,7 @@ fn find_route(request: &RequestHeader, cx: &mut RequestContext) -> std::result::
         cors::is_preflight(request).then(|| request.headers.get(ACCESS_CONTROL_REQUEST_METHOD)).flatten();
     let query = Query {
         listener: cx.listener_id(),
-        host: authority::authority(request),
+        host: &cx.authority,
         path: cx.policy.path(request),
         method: asked.and_then(|method| method.to_str().ok()).unwrap_or(request.method.as_str()),
         head: request,

@@ -1,7 +1,7 @@
 //! The request as the upstream gets it: the one path, the edits, and who we are.
 
 use super::admit::X_REQUEST_ID;
-use crate::message::{authority, forwarded};
+use crate::message::forwarded;
 use crate::policy::context::HeaderEdit;
 use crate::proxy::{Gateway, RequestContext};
 use crate::upstream::Host;
@@ -45,7 +45,7 @@ pub fn request(
     let client = session.req_header();
     edit(request, |headers| {
         forwarding(client, headers, cx);
-        host(client, headers, cx);
+        host(headers, cx);
         headers.append(header::VIA, gateway.via.clone());
         drop_ambiguous_names(headers);
         join_cookies(headers);
@@ -115,7 +115,7 @@ fn forwarding(client: &RequestHeader, headers: &mut HeaderMap, cx: &RequestConte
     let hop = forwarded::Hop {
         peer: conn.peer_addr().ip(),
         tls: conn.tls().is_some(),
-        host: authority::authority(client).as_bytes(),
+        host: cx.authority.as_bytes(),
         believed: cx.believed,
     };
     let standard = cx.believed && client.headers.contains_key(header::FORWARDED);
@@ -131,7 +131,7 @@ fn forwarding(client: &RequestHeader, headers: &mut HeaderMap, cx: &RequestConte
     }
 }
 
-fn host(client: &RequestHeader, headers: &mut HeaderMap, cx: &RequestContext) {
+fn host(headers: &mut HeaderMap, cx: &RequestContext) {
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
     let endpoint = || {
         upstream
@@ -143,7 +143,7 @@ fn host(client: &RequestHeader, headers: &mut HeaderMap, cx: &RequestContext) {
         (None, Some(Host::Endpoint)) => endpoint().map(|endpoint| endpoint.label.clone()),
         (None, _) if headers.contains_key(header::HOST) => None,
         // HTTP/1.0 without Host: the authority that the client meant, if any.
-        (None, _) => HeaderValue::from_str(authority::authority(client)).ok(),
+        (None, _) => HeaderValue::from_str(&cx.authority).ok(),
     };
     if let Some(value) = value {
         headers.insert(header::HOST, value);
