@@ -58,14 +58,15 @@ impl RoundRobin {
         if self.round.is_empty() {
             return None;
         }
-        let start = cursor.fetch_add(1, Ordering::Relaxed);
-        let near = self.round.len().min(endpoints.saturating_mul(4).max(16));
-        let turn = |at: usize| self.round[at % self.round.len()] as usize;
-        (0..near).map(|step| turn(start.wrapping_add(step))).find(&fits).or_else(|| {
+        // Reduced before anything is added: where the cursor wraps, the round must not jump.
+        let length = self.round.len();
+        let start = cursor.fetch_add(1, Ordering::Relaxed) % length;
+        let near = length.min(endpoints.saturating_mul(4).max(16));
+        let turn = |step: usize| self.round[(start + step) % length] as usize;
+        (0..near).map(turn).find(&fits).or_else(|| {
             // A long round in which heavy endpoints do not fit: whoever does, in turn.
-            (0..endpoints)
-                .map(|step| (start.wrapping_add(step)) % endpoints)
-                .find(|at| fits(at) && self.round.contains(&(*at as u32)))
+            let others = (0..endpoints).map(|step| (start + step) % endpoints);
+            others.into_iter().find(|at| fits(at) && self.round.contains(&(*at as u32)))
         })
     }
 }
@@ -103,6 +104,15 @@ mod tests {
                     prop_assert!(fits(&at) && weights[at] > 0);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_round_does_not_jump_where_the_cursor_wraps() {
+        let turns = RoundRobin::new(&[0, 2, 4]);
+        for start in [usize::MAX - 2, usize::MAX - 1, usize::MAX] {
+            let cursor = AtomicUsize::new(start);
+            assert_eq!(turns.next(&cursor, 3, |at| *at == 1), Some(1), "{start}");
         }
     }
 
