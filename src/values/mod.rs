@@ -10,6 +10,7 @@ mod problem;
 mod secret;
 mod size;
 mod time;
+mod unit;
 
 pub use finding::{ConfigPath, Finding, Severity, Step};
 pub use id::{ListenerId, RouteId};

@@ -1,3 +1,4 @@
+use super::unit::Measure;
 use super::{Problem, text_value};
 use std::{fmt, str::FromStr};
 
@@ -5,9 +6,13 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u64);
 
-const UNITS: [(&str, u64); 5] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-const REMEDY: &str = "write a number and its unit, such as `512B`, `64KiB`, `10MiB` or `1GiB`";
+const SIZE: Measure = Measure {
+    kind: "a size",
+    remedy: "write a number and its unit, such as `512B`, `64KiB`, `10MiB` or `1GiB`",
+    units: [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)],
+    most: u64::MAX,
+    too_much: "it is too large",
+};
 
 impl ByteSize {
     /// `n` KiB, for defaults.
@@ -40,38 +45,13 @@ impl FromStr for ByteSize {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        let wrong = |why: &str| {
-            let shown: String = text.chars().take(40).collect();
-            Problem::new(format!("`{shown}` is not a size: {why}")).remedy(REMEDY)
-        };
-        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (digits, unit) = text.split_at(unit_at);
-        if digits.is_empty() {
-            return Err(wrong("no number"));
-        }
-        if unit.is_empty() {
-            return Err(wrong("its unit is missing"));
-        }
-        let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(wrong("its unit is not known"));
-        };
-        digits
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(*scale))
-            .map(Self)
-            .ok_or_else(|| wrong("it is too large"))
+        SIZE.parse(text).map(Self)
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            return f.write_str("0B");
-        }
-        let (unit, scale) =
-            UNITS.iter().find(|(_, scale)| self.0.is_multiple_of(*scale)).unwrap_or(&("B", 1));
-        write!(f, "{}{unit}", self.0 / scale)
+        SIZE.write(self.0, "0B", f)
     }
 }
 

@@ -1,3 +1,4 @@
+use super::unit::Measure;
 use super::{Problem, text_value};
 use std::{fmt, str::FromStr, time};
 
@@ -6,10 +7,13 @@ use std::{fmt, str::FromStr, time};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(time::Duration);
 
-/// Longest first: the largest unit that divides a span is the one it is printed in.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-const LONGEST_MS: u64 = 10 * 366 * 86_400_000;
-const REMEDY: &str = "write a number and its unit, such as `250ms`, `30s`, `5m`, `12h` or `7d`";
+const SPAN: Measure = Measure {
+    kind: "a time span",
+    remedy: "write a number and its unit, such as `250ms`, `30s`, `5m`, `12h` or `7d`",
+    units: [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)],
+    most: 10 * 366 * 86_400_000,
+    too_much: "it is longer than 10 years",
+};
 
 impl Duration {
     /// A span of whole milliseconds, for defaults.
@@ -37,39 +41,13 @@ impl FromStr for Duration {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        let wrong = |why: &str| {
-            let shown: String = text.chars().take(40).collect();
-            Problem::new(format!("`{shown}` is not a time span: {why}")).remedy(REMEDY)
-        };
-        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (digits, unit) = text.split_at(unit_at);
-        if digits.is_empty() {
-            return Err(wrong("no number"));
-        }
-        if unit.is_empty() {
-            return Err(wrong("its unit is missing"));
-        }
-        let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(wrong("its unit is not known"));
-        };
-        digits
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(*scale))
-            .filter(|ms| *ms <= LONGEST_MS)
-            .map(Self::from_millis)
-            .ok_or_else(|| wrong("it is longer than 10 years"))
+        SPAN.parse(text).map(Self::from_millis)
     }
 }
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.as_millis() as u64;
-        if ms == 0 {
-            return f.write_str("0s");
-        }
-        let (unit, scale) = UNITS.iter().find(|(_, scale)| ms.is_multiple_of(*scale)).unwrap_or(&("ms", 1));
-        write!(f, "{}{unit}", ms / scale)
+        SPAN.write(self.0.as_millis() as u64, "0s", f)
     }
 }
 
