@@ -176,11 +176,11 @@ fn a_connection_carries_so_many_streams() {
     });
     let gateway = gateway(&origin, "streams: 2");
     let client = Http2::clear(gateway.web());
-    // The gateway's settings come with the first answer, at the latest.
+    // The gateway's settings come with the first answer; the connection's task reads them when it is run.
     open.store(true, Ordering::SeqCst);
     assert_eq!(client.get("http://a/").status, 200);
     open.store(false, Ordering::SeqCst);
-    assert_eq!(client.streams(), 2, "what the gateway allows");
+    wait_until("the client knows what the gateway allows", || client.streams() == 2);
     let pending: Vec<_> = (0..2).map(|_| client.begin(http::Request::get("http://a/"), &[], true)).collect();
     wait_until("both are at the origin", || origin.received().len() == 3);
     open.store(true, Ordering::SeqCst);
