@@ -1,7 +1,7 @@
 //! Header fields that are meant for the next hop alone (RFC 9110 section 7.6.1).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::ResponseHeader;
 
 /// The fields that never pass. `transfer-encoding` belongs to them too, but is left to Pingora,
 /// which reads off it how to frame the body that it writes anew.
@@ -26,21 +26,15 @@ const FRAMING: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::
 /// What of the next hop's fields goes on after all, because both hops agree on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
-    /// `te: trailers` and `trailer`: the next hop can carry trailers.
+    /// `trailer`: the next hop can carry trailers.
     pub trailers: bool,
     /// `upgrade`, with a `connection: upgrade` of our own.
     pub upgrade: bool,
 }
 
-/// Whether a field by this name is meant for the next hop alone, even if no `Connection` field
-/// nominates it.
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == header::CONNECTION || *name == header::TRANSFER_ENCODING || FIELDS.contains(name)
-}
-
 /// The fields that `Connection` nominates, besides those above. Framing fields are left out, and so
 /// is what is no field name.
-pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let options = headers.get_all(header::CONNECTION).into_iter().flat_map(|value| {
         value.as_bytes().split(|c| *c == b',').map(<[u8]>::trim_ascii).filter(|option| !is_common(option))
     });
@@ -50,27 +44,8 @@ pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Removes from a request what is meant for this hop alone.
-pub fn strip_request(request: &mut RequestHeader, keep: Keep) {
-    let takes_trailers = keep.trailers && wants_trailers(&request.headers);
-    let upgrade = request.headers.get(header::UPGRADE).filter(|_| keep.upgrade).cloned();
-    let trailer = request.headers.get(header::TRAILER).filter(|_| keep.trailers).cloned();
-    for name in doomed(&request.headers) {
-        request.remove_header(&name);
-    }
-    if takes_trailers {
-        let _ = request.insert_header(header::TE, HeaderValue::from_static("trailers"));
-    }
-    if let Some(trailer) = trailer {
-        let _ = request.insert_header(header::TRAILER, trailer);
-    }
-    if let Some(upgrade) = upgrade {
-        let _ = request.insert_header(header::UPGRADE, upgrade);
-        let _ = request.insert_header(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-}
-
-/// Removes from a response what is meant for this hop alone.
+/// Removes from a response what is meant for this hop alone. (Pingora does it for requests, by the
+/// peer's `HttpUpstreamRequestPolicy`.)
 pub fn strip_response(response: &mut ResponseHeader, keep: Keep) {
     let doomed = doomed(&response.headers);
     if doomed.is_empty() {
@@ -109,24 +84,17 @@ fn is_common(option: &[u8]) -> bool {
             .any(|common| option.eq_ignore_ascii_case(common))
 }
 
-/// Whether `trailers` is among the codings of `TE` (RFC 9110 section 10.1.4).
-fn wants_trailers(headers: &HeaderMap) -> bool {
-    let codings =
-        headers.get_all(header::TE).into_iter().flat_map(|value| value.as_bytes().split(|c| *c == b','));
-    codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn request(fields: &[(&'static str, &str)]) -> RequestHeader {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+    fn answer(fields: &[(&'static str, &str)]) -> ResponseHeader {
+        let mut answer = ResponseHeader::build(200, None).unwrap();
         for (name, value) in fields {
-            request.append_header(*name, *value).unwrap();
+            answer.append_header(*name, *value).unwrap();
         }
-        request
+        answer
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -137,7 +105,7 @@ mod tests {
 
     #[test]
     fn fixed_and_nominated_fields_go() {
-        let mut request = request(&[
+        let mut answer = answer(&[
             ("host", "example.com"),
             ("connection", "close, X-One ,, x-two"),
             ("connection", "X-Three"),
@@ -154,43 +122,42 @@ mod tests {
             ("upgrade", "websocket"),
             ("transfer-encoding", "chunked"),
         ]);
-        strip_request(&mut request, Keep::default());
-        assert_eq!(names(&request.headers), ["host", "transfer-encoding", "x-four"]);
+        strip_response(&mut answer, Keep::default());
+        assert_eq!(names(&answer.headers), ["host", "transfer-encoding", "x-four"]);
     }
 
     #[test]
     fn framing_cannot_be_nominated_away() {
-        let mut request = request(&[
+        let mut answer = answer(&[
             ("host", "example.com"),
             ("content-length", "5"),
             ("transfer-encoding", "chunked"),
             ("connection", "Host, content-length, TRANSFER-ENCODING"),
         ]);
-        strip_request(&mut request, Keep::default());
-        assert_eq!(names(&request.headers), ["content-length", "host", "transfer-encoding"]);
+        strip_response(&mut answer, Keep::default());
+        assert_eq!(names(&answer.headers), ["content-length", "host", "transfer-encoding"]);
     }
 
     #[test]
     fn trailers_stay_where_the_next_hop_carries_them() {
         let fields = [("te", "gzip;q=0.5, Trailers"), ("trailer", "x-sum"), ("connection", "te")];
-        let mut kept = request(&fields);
-        strip_request(&mut kept, Keep { trailers: true, upgrade: false });
-        assert_eq!(names(&kept.headers), ["te", "trailer"]);
-        assert_eq!(kept.headers["te"], "trailers");
-        let mut without = request(&[("te", "gzip")]);
-        strip_request(&mut without, Keep { trailers: true, upgrade: false });
+        let mut kept = answer(&fields);
+        strip_response(&mut kept, Keep { trailers: true, upgrade: false });
+        assert_eq!(names(&kept.headers), ["trailer"]);
+        let mut without = answer(&[("te", "gzip")]);
+        strip_response(&mut without, Keep { trailers: true, upgrade: false });
         assert!(without.headers.is_empty());
     }
 
     #[test]
     fn an_upgrade_stays_where_it_is_asked_for() {
         let fields = [("upgrade", "websocket"), ("connection", "keep-alive, Upgrade, x-one"), ("x-one", "1")];
-        let mut kept = request(&fields);
-        strip_request(&mut kept, Keep { trailers: false, upgrade: true });
+        let mut kept = answer(&fields);
+        strip_response(&mut kept, Keep { trailers: false, upgrade: true });
         assert_eq!(names(&kept.headers), ["connection", "upgrade"]);
         assert_eq!(kept.headers["connection"], "upgrade");
-        let mut plain = request(&[("connection", "upgrade")]);
-        strip_request(&mut plain, Keep { trailers: false, upgrade: true });
+        let mut plain = answer(&[("connection", "upgrade")]);
+        strip_response(&mut plain, Keep { trailers: false, upgrade: true });
         assert!(plain.headers.is_empty(), "no upgrade was asked for");
     }
 
@@ -224,13 +191,13 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_nominated_goes(options in proptest::collection::vec("[ -~]{0,12}", 0..6)) {
-            let mut request = request(&[("host", "example.com"), ("x-one", "1"), ("x-two", "2")]);
+            let mut answer = answer(&[("host", "example.com"), ("x-one", "1"), ("x-two", "2")]);
             for option in &options {
-                request.append_header("connection", option.as_str()).unwrap();
+                answer.append_header("connection", option.as_str()).unwrap();
             }
-            request.append_header("connection", "x-one").unwrap();
-            strip_request(&mut request, Keep::default());
-            prop_assert_eq!(names(&request.headers), ["host", "x-two"]);
+            answer.append_header("connection", "x-one").unwrap();
+            strip_response(&mut answer, Keep::default());
+            prop_assert_eq!(names(&answer.headers), ["host", "x-two"]);
         }
     }
 }
