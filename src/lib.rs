@@ -8,6 +8,7 @@ pub mod compose;
 pub mod config;
 pub mod listen;
 pub mod message;
+pub mod outbound;
 pub mod policy;
 pub mod proxy;
 pub mod rejection;

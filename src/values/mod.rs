@@ -11,6 +11,7 @@ mod secret;
 mod size;
 mod time;
 mod unit;
+mod url;
 
 pub use finding::{ConfigPath, Finding, Severity, Step};
 pub use id::{ListenerId, RouteId};
@@ -21,6 +22,7 @@ pub use problem::{Problem, nearest};
 pub use secret::Secret;
 pub use size::ByteSize;
 pub use time::Duration;
+pub use url::ServiceUrl;
 
 /// Gives a newtype with `FromStr<Err = Problem>` and `Display` its serde and schema sides.
 ///
