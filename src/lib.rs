@@ -2,6 +2,8 @@
 //! through them; `ARCHITECTURE.md` says who may use whom, and `tests/architecture.rs` checks it.
 
 pub mod admin;
+#[cfg(feature = "mimalloc")]
+pub mod allocator;
 pub mod background;
 pub mod cli;
 pub mod compose;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tollgate::allocator::Allocator = tollgate::allocator::Allocator;
 
 fn main() -> ExitCode {
     tollgate::cli::main(std::env::args_os())

@@ -6,6 +6,7 @@ use super::listeners::{OpenConnection, Shared};
 use super::observer::Observer;
 use super::tls::{Failed, TlsSetup};
 use super::transport::Transport;
+use futures_util::future::{FusedFuture, FutureExt as _};
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::Shutdown;
 use pingora_core::protocols::http::ServerSession;
@@ -13,6 +14,7 @@ use pingora_core::server::ShutdownWatch;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -90,8 +92,12 @@ where
         return http1(server, open, edge, leave).await;
     }
     // By TLS, too, the preface must come in time: the h2 crate would wait for it for ever.
-    let mut idle = IdleTimer::new(edge.info());
-    if !wait_for_data(&mut edge, &mut leave, &mut idle, true).await {
+    let came = {
+        let mut idle = IdleTimer::new(edge.info());
+        let told = pin!(told(leave.clone()).fuse());
+        wait_for_data(&mut edge, told, &mut idle, true).await
+    };
+    if !came {
         return part(server, open, edge, Before::default()).await;
     }
     match (settled, sniff_in_time(&mut edge, &mut leave).await) {
@@ -131,12 +137,8 @@ async fn silent_after_goaway(info: &ConnInfo, mut leave: ShutdownWatch) {
     }
 }
 
-async fn http1<A, S>(
-    server: &Server<A>,
-    open: &OpenConnection,
-    mut edge: Box<Edge<S>>,
-    mut leave: ShutdownWatch,
-) where
+async fn http1<A, S>(server: &Server<A>, open: &OpenConnection, mut edge: Box<Edge<S>>, leave: ShutdownWatch)
+where
     A: HttpServerApp + Send + Sync + 'static,
     S: Transport,
 {
@@ -146,8 +148,9 @@ async fn http1<A, S>(
     let mut carried = None;
     let mut fresh = true;
     let mut idle = IdleTimer::new(&info);
+    let mut told = pin!(told(leave.clone()).fuse());
     loop {
-        if !wait_for_data(&mut edge, &mut leave, &mut idle, fresh).await {
+        if !wait_for_data(&mut edge, told.as_mut(), &mut idle, fresh).await {
             return part(server, open, edge, before).await;
         }
         let mut session = ServerSession::new_http1(edge);
@@ -188,13 +191,15 @@ fn prepare(
 /// when we are going away. Nothing but the connection itself is kept in memory meanwhile.
 async fn wait_for_data<S: Transport>(
     edge: &mut Edge<S>,
-    leave: &mut ShutdownWatch,
+    told: Pin<&mut (impl FusedFuture<Output = ()> + Send)>,
     idle: &mut IdleTimer,
     fresh: bool,
 ) -> bool {
     // Later: a greatest age of connections ends this wait, too.
     let gone = async {
-        let _ = leave.wait_for(|leaving| *leaving).await;
+        if !told.is_terminated() {
+            told.await;
+        }
         if fresh {
             pingora_timeout::sleep(LAST_WORD).await;
         }
@@ -206,6 +211,12 @@ async fn wait_for_data<S: Transport>(
         () = gone => false,
         () = idle.over() => false,
     }
+}
+
+/// Resolves when we are going away. It lives as long as its connection: to ask the watch anew for each
+/// request costs three locks.
+async fn told(mut leave: ShutdownWatch) {
+    let _ = leave.wait_for(|leaving| *leaving).await;
 }
 
 /// The bound on how long a connection may be idle. A busy one would set a timer and take it back

@@ -29,18 +29,13 @@ pub struct Hop<'a> {
 /// Replaces the forwarding fields of a request with what is true: what a trusted proxy said and this
 /// hop after it, or this hop alone.
 ///
-/// `forwarded` says whether the upstream gets RFC 7239's field too. Without belief, other fields
-/// that tell of hops before go as well: `x-forwarded-*`, `x-real-ip`, `forwarded`.
+/// `forwarded` says whether the upstream gets RFC 7239's field too. Without belief, whoever calls has
+/// taken out what [`tells_of_hops`].
 pub fn apply(headers: &mut HeaderMap, hop: &Hop<'_>, forwarded: bool) {
     let forwarded_for = forwarded_for(headers, hop);
     let proto = proto(headers, hop);
     let host = host(headers, hop);
     let standard = forwarded.then(|| self::forwarded(headers, hop));
-    if !hop.believed {
-        for name in unbelieved(headers) {
-            headers.remove(&name);
-        }
-    }
     let fields = [(FOR, forwarded_for), (PROTO, Some(proto)), (HOST, host)];
     let standard = standard.flatten().map(|value| (header::FORWARDED, Some(value)));
     for (name, value) in fields.into_iter().chain(standard) {
@@ -167,19 +162,22 @@ fn is_host(host: &[u8]) -> bool {
     !host.is_empty() && host.len() <= 512 && host.iter().all(allowed)
 }
 
-fn unbelieved(headers: &HeaderMap) -> Vec<HeaderName> {
-    let tells_of_hops = |name: &&HeaderName| {
-        name.as_str().starts_with("x-forwarded-")
-            || **name == header::FORWARDED
-            || name.as_str() == "x-real-ip"
-    };
-    headers.keys().filter(tells_of_hops).cloned().collect()
+/// True for the fields that tell of hops before this one, which nobody is believed who is not trusted:
+/// `x-forwarded-*`, `x-real-ip`, `forwarded`.
+pub fn tells_of_hops(name: &HeaderName) -> bool {
+    *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-") || name.as_str() == "x-real-ip"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn tell(headers: &mut HeaderMap, hop: &Hop<'_>, forwarded: bool) {
+        let told: Vec<HeaderName> = headers.keys().filter(|name| tells_of_hops(name)).cloned().collect();
+        told.iter().filter(|_| !hop.believed).for_each(|name| drop(headers.remove(name)));
+        apply(headers, hop, forwarded);
+    }
 
     fn hop(believed: bool) -> Hop<'static> {
         Hop { peer: IpAddr::from([192, 0, 2, 1]), tls: true, host: b"api.example.com", believed }
@@ -215,7 +213,7 @@ mod tests {
     #[test]
     fn a_stranger_is_not_believed() {
         let mut request = request(SAID);
-        apply(&mut request, &hop(false), false);
+        tell(&mut request, &hop(false), false);
         let expected = [
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-host", "api.example.com"),
@@ -227,7 +225,7 @@ mod tests {
     #[test]
     fn a_trusted_proxy_is_carried_on() {
         let mut request = request(SAID);
-        apply(&mut request, &hop(true), true);
+        tell(&mut request, &hop(true), true);
         let expected = [
             ("forwarded", "for=203.0.113.5, for=192.0.2.1;proto=https;host=\"api.example.com\""),
             ("x-forwarded-for", "203.0.113.5, 198.51.100.1, 192.0.2.1"),
@@ -246,7 +244,7 @@ mod tests {
             ("x-forwarded-host", "a.example.com"),
             ("x-forwarded-host", "b.example.com"),
         ]);
-        apply(&mut request, &hop(true), false);
+        tell(&mut request, &hop(true), false);
         assert_eq!(request["x-forwarded-proto"], "https");
         assert_eq!(request["x-forwarded-host"], "api.example.com");
         assert_eq!(request.get_all("x-forwarded-host").iter().count(), 1);
@@ -263,7 +261,7 @@ mod tests {
     #[test]
     fn a_list_without_end_is_cut_off() {
         let mut request = request(&[("x-forwarded-for", "198.51.100.1, ".repeat(400).as_str())]);
-        apply(&mut request, &hop(true), false);
+        tell(&mut request, &hop(true), false);
         assert_eq!(request["x-forwarded-for"], "192.0.2.1");
     }
 
@@ -275,7 +273,7 @@ mod tests {
                 request.append(FOR, value.parse().unwrap());
                 request.append(header::FORWARDED, value.parse().unwrap());
             }
-            apply(&mut request, &hop(believed), true);
+            tell(&mut request, &hop(believed), true);
             let list = request["x-forwarded-for"].to_str().unwrap();
             prop_assert_eq!(list.rsplit(", ").next(), Some("192.0.2.1"));
             prop_assert!(believed || list == "192.0.2.1");

@@ -98,8 +98,12 @@ pub struct HexId<const DIGITS: usize>([u8; DIGITS]);
 
 impl<const DIGITS: usize> HexId<DIGITS> {
     pub(super) fn new(id: u128) -> Self {
+        let bytes = id.to_be_bytes();
+        // Byte by byte: to shift all 128 bits for each digit costs several times as much.
         Self(std::array::from_fn(|place| {
-            b"0123456789abcdef"[(id >> (4 * (DIGITS - 1 - place)) & 0xf) as usize]
+            let digit = 2 * bytes.len() - DIGITS + place;
+            let byte = bytes[digit / 2];
+            b"0123456789abcdef"[usize::from(if digit.is_multiple_of(2) { byte >> 4 } else { byte & 0xf })]
         }))
     }
 

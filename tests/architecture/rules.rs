@@ -16,7 +16,7 @@ const ROOMS: &[&[&str]] = &[
     &["policy"],
     &["identity"],
     &["message", "telemetry", "retained", "outbound"],
-    &["values", "rejection"],
+    &["values", "rejection", "allocator"],
 ];
 
 /// Crates that bring Pingora's machinery, and the rooms that may touch it.

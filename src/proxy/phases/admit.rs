@@ -41,8 +41,9 @@ pub fn connection(session: &mut Session, cx: &mut RequestContext) {
 pub fn head(session: &Session, survey: &Survey<'_>, cx: &mut RequestContext) -> Result<(), Rejection> {
     let request = session.req_header();
     identify(request, cx);
-    framing(session, request, survey)?;
-    cx.authority = authority::authority(request).into();
+    let authority = survey.authority(request);
+    framing(session, authority, survey)?;
+    cx.authority = authority.into();
     if let Some(conn) = cx.conn.as_deref() {
         if !conn.request_line_is_sound() {
             return Err(malformed("bytes that a request line cannot have"));
@@ -91,6 +92,7 @@ fn identify(request: &RequestHeader, cx: &mut RequestContext) {
 pub struct Survey<'a> {
     /// Whether somebody has passed it on before us.
     pub has_via: bool,
+    host: Option<&'a HeaderValue>,
     hosts: usize,
     coding: Option<&'a HeaderValue>,
     codings: usize,
@@ -109,6 +111,7 @@ impl<'a> Survey<'a> {
             survey.bytes += name.as_str().len() + value.len() + 4;
             survey.has_control |= has_control(value.as_bytes());
             if *name == header::HOST {
+                survey.host.get_or_insert(value);
                 survey.hosts += 1;
             } else if *name == header::CONTENT_LENGTH {
                 survey.length = Some(value);
@@ -121,6 +124,14 @@ impl<'a> Survey<'a> {
             }
         }
         survey
+    }
+
+    /// What [`authority::authority`] says, without looking for Host again.
+    fn authority(&self, request: &'a RequestHeader) -> &'a str {
+        match request.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => self.host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
+        }
     }
 
     /// The declared length of the body.
@@ -137,7 +148,8 @@ fn has_control(value: &[u8]) -> bool {
 
 /// What Pingora lets through and a gateway must not, since a server behind might read it otherwise
 /// (request smuggling; RFC 9112 sections 3.2 and 6.3).
-fn framing(session: &Session, request: &RequestHeader, survey: &Survey<'_>) -> Result<(), Rejection> {
+fn framing(session: &Session, authority: &str, survey: &Survey<'_>) -> Result<(), Rejection> {
+    let request = session.req_header();
     let http2 = request.version == Version::HTTP_2;
     if !http2 && !matches!(request.version, Version::HTTP_10 | Version::HTTP_11) {
         return Err(malformed("an HTTP version that is not served"));
@@ -150,7 +162,7 @@ fn framing(session: &Session, request: &RequestHeader, survey: &Survey<'_>) -> R
     }
     // HTTP/1.0 alone may name no host.
     let named = survey.hosts > 0 || request.uri.authority().is_some();
-    if (named || http2) && !authority::is_valid(authority::authority(request)) {
+    if (named || http2) && !authority::is_valid(authority) {
         return Err(malformed("Host or :authority is not one"));
     }
     // What came, to the byte: Pingora mends some of it.

@@ -47,6 +47,7 @@ fn record<'a>(
     let tried =
         cx.exchange.choice.as_ref().map(|choice| choice.endpoint).or(cx.exchange.tried.last().copied());
     let conn = cx.conn.as_deref();
+    let host = if cx.authority.is_empty() { authority::authority(request) } else { &*cx.authority };
     Record {
         time: cx.time,
         request_id: cx.policy.request_id(),
@@ -57,7 +58,7 @@ fn record<'a>(
         endpoint: upstream.zip(tried).map(|(upstream, at)| upstream.endpoints[at].address),
         client: conn.map(|_| cx.policy.client),
         method: request.method.as_str(),
-        host: Some(authority::authority(request).as_bytes()),
+        host: Some(host.as_bytes()),
         target: request.raw_path(),
         status,
         cause: cx.cause,

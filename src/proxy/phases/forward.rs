@@ -1,7 +1,7 @@
 //! The request as the upstream gets it: the one path, the edits, and who we are.
 
 use super::admit::X_REQUEST_ID;
-use crate::message::forwarded;
+use crate::message::forwarded::{self, tells_of_hops};
 use crate::policy::context::HeaderEdit;
 use crate::proxy::{Gateway, RequestContext};
 use crate::upstream::Host;
@@ -44,11 +44,14 @@ pub fn request(
 ) -> Result<()> {
     let client = session.req_header();
     edit(request, |headers| {
-        forwarding(client, headers, cx);
-        host(headers, cx);
+        let seen = Seen::of(headers, cx.believed);
+        seen.unwelcome.iter().for_each(|name| drop(headers.remove(name)));
+        forwarding(headers, seen.forwarded, cx);
+        host(headers, seen.host, cx);
         headers.append(header::VIA, gateway.via.clone());
-        drop_ambiguous_names(headers);
-        join_cookies(headers);
+        if seen.cookies > 1 {
+            join_cookies(headers);
+        }
         for edit in &cx.policy.edits.headers {
             match edit {
                 HeaderEdit::Remove(name) => drop(headers.remove(name)),
@@ -74,23 +77,45 @@ fn edit(request: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) {
     }
 }
 
+/// What a look at all fields tells. One look: a head is small, and looking fields up by name costs more
+/// than passing by them.
+#[derive(Default)]
+struct Seen {
+    host: bool,
+    forwarded: bool,
+    cookies: usize,
+    /// Fields that stay behind.
+    unwelcome: Vec<HeaderName>,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap, believed: bool) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            if *name == header::HOST {
+                seen.host = true;
+            } else if *name == header::COOKIE {
+                seen.cookies = headers.get_all(name).iter().count();
+            } else if is_ambiguous(name) || (!believed && (*name == TRACESTATE || tells_of_hops(name))) {
+                seen.unwelcome.push(name.clone());
+            } else if *name == header::FORWARDED {
+                seen.forwarded = true;
+            }
+        }
+        seen
+    }
+}
+
 /// Servers that speak CGI's language make one variable of `X-Id` and `X_Id` (RFC 3875 section
 /// 4.1.18), so that a client could say what only we may say. Such fields stay behind, as in nginx.
-fn drop_ambiguous_names(headers: &mut HeaderMap) {
-    let ambiguous = |name: &&HeaderName| name.as_str().contains('_');
-    let names: Vec<HeaderName> = headers.keys().filter(ambiguous).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
+fn is_ambiguous(name: &HeaderName) -> bool {
+    name.as_str().as_bytes().contains(&b'_')
 }
 
 /// HTTP/2 may split `cookie` into several fields, which make one again on HTTP/1 (RFC 9113 section
 /// 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() < 2 {
-        return;
-    }
     // Values joined by what a value may hold are one.
     if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, cookie);
@@ -110,7 +135,7 @@ fn target(client: &RequestHeader, request: &mut RequestHeader, cx: &RequestConte
     }
 }
 
-fn forwarding(client: &RequestHeader, headers: &mut HeaderMap, cx: &RequestContext) {
+fn forwarding(headers: &mut HeaderMap, standard: bool, cx: &RequestContext) {
     let Some(conn) = &cx.conn else { return };
     let hop = forwarded::Hop {
         peer: conn.peer_addr().ip(),
@@ -118,7 +143,6 @@ fn forwarding(client: &RequestHeader, headers: &mut HeaderMap, cx: &RequestConte
         host: cx.authority.as_bytes(),
         believed: cx.believed,
     };
-    let standard = cx.believed && client.headers.contains_key(header::FORWARDED);
     forwarded::apply(headers, &hop, standard);
     if let Some(id) = &cx.policy.request_id {
         headers.insert(X_REQUEST_ID, id.header_value());
@@ -126,12 +150,9 @@ fn forwarding(client: &RequestHeader, headers: &mut HeaderMap, cx: &RequestConte
     if let Some(trace) = &cx.trace {
         headers.insert(TRACEPARENT, trace.header_value());
     }
-    if !cx.believed {
-        headers.remove(TRACESTATE);
-    }
 }
 
-fn host(headers: &mut HeaderMap, cx: &RequestContext) {
+fn host(headers: &mut HeaderMap, is_there: bool, cx: &RequestContext) {
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
     let endpoint = || {
         upstream
@@ -141,7 +162,7 @@ fn host(headers: &mut HeaderMap, cx: &RequestContext) {
     let value = match (&cx.policy.edits.host, upstream.map(|upstream| &upstream.host)) {
         (Some(host), _) | (None, Some(Host::Name(host))) => Some(host.clone()),
         (None, Some(Host::Endpoint)) => endpoint().map(|endpoint| endpoint.label.clone()),
-        (None, _) if headers.contains_key(header::HOST) => None,
+        (None, _) if is_there => None,
         // HTTP/1.0 without Host: the authority that the client meant, if any.
         (None, _) => HeaderValue::from_str(&cx.authority).ok(),
     };
