@@ -87,6 +87,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("word_with_value", "telemetry: { access_log: { to: { stdout: {} } } }\n"),
     ("policy_neither_on_nor_off", "policies: { defaults: { cors: no } }\n"),
     ("unknown_policy", "policies: { defaults: { rate_limits: { rate: 1 } } }\n"),
+    ("unknown_coding", "policies: { defaults: { compress: { codings: [deflate] } } }\n"),
     ("enforced_policy_off", "policies: { enforced: { headers: off } }\n"),
     ("empty_match_list", "routes:\n  a: { match: [], to: { echo: {} } }\n"),
     // Variables

@@ -108,6 +108,38 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "compress.yaml",
+        &[
+            ask(
+                "web",
+                "GET /manual\naccept-encoding: gzip",
+                200,
+                &["content-encoding: gzip", "vary: accept-encoding"],
+            ),
+            ask("web", "GET /manual\naccept-encoding: gzip;q=0.5, zstd", 200, &["content-encoding: zstd"]),
+            lacks(
+                ask(
+                    "web",
+                    "GET /manual\naccept-encoding: gzip;q=0",
+                    200,
+                    &["vary: accept-encoding", "not to be"],
+                ),
+                &["content-encoding"],
+            ),
+            ask("web", "GET /site\naccept-encoding: zstd, gzip, br", 200, &["content-encoding: br"]),
+            by_curl(
+                &["-H", "accept-encoding: gzip", "--compressed", "http://127.0.0.1:{web}/site"],
+                200,
+                &["Content-Encoding: gzip", "\"id\": 3"],
+            ),
+            ask("web", "GET /events\naccept-encoding: br", 200, &["content-encoding: br"]),
+            lacks(
+                ask("web", "GET /downloads\naccept-encoding: gzip", 200, &["\"a\""]),
+                &["content-encoding", "vary"],
+            ),
+        ],
+    ),
+    example(
         "conditions.yaml",
         &[
             ask("web", "GET /page", 200, &["any"]),

@@ -4,5 +4,6 @@ pub mod authority;
 pub mod client_ip;
 pub mod forwarded;
 pub mod hop_by_hop;
+pub mod negotiate;
 pub mod normalize;
 pub mod params;

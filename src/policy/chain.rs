@@ -4,8 +4,11 @@
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::{CompileEnv, Policy, Step, Verdict};
-use super::{body_limit::BodyLimit, cors::Cors, headers::Headers, ip_access::IpAccess, rewrite::Rewrite};
+use super::{body_limit::BodyLimit, compress::Compress, cors::Cors, headers::Headers};
+use super::{ip_access::IpAccess, rewrite::Rewrite};
+use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding};
+use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 /// The layers that hold for a route, from the outermost to the innermost.
@@ -35,6 +38,8 @@ pub struct Chain {
     head: Box<[Compiled]>,
     /// Indices into `head`, in the order of the response pass.
     response: Box<[usize]>,
+    /// Those of `response` that look at bodies.
+    response_body: Box<[usize]>,
     origins: Box<[Origin]>,
 }
 
@@ -52,6 +57,19 @@ macro_rules! the_list {
 
             fn on_response(&self, request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
                 match self { $(Self::$policy(policy) => policy.on_response(request, answer, cx),)* }
+            }
+
+            fn on_response_body(
+                &self,
+                body: &mut Option<Bytes>,
+                end: bool,
+                cx: &mut PolicyContext,
+            ) -> Result<(), Box<Rejection>> {
+                match self { $(Self::$policy(policy) => policy.on_response_body(body, end, cx),)* }
+            }
+
+            const fn reads_answers(&self) -> bool {
+                match self { $(Self::$policy(_) => $policy::READS_ANSWERS,)* }
             }
         }
 
@@ -86,13 +104,16 @@ the_list! {
     body_limit: BodyLimit;
     /// Edits of the request, after all that may refuse it: a refused request is not worth them.
     headers: Headers, enforced headers;
-    /// Last: everything before it saw the path that the client asked for.
+    /// Everything before it saw the path that the client asked for.
     rewrite: Rewrite;
+    /// On answers alone.
+    compress: Compress;
 }
 
 /// THE LIST, response pass: the order in which policies see an answer. `headers` after `cors`, so
-/// that an operator has the last word; an enforced one after the route's own.
-const RESPONSE: &[&str] = &[Cors::NAME, Headers::NAME];
+/// that an operator has the last word; an enforced one after the route's own. `compress` after both:
+/// `headers` may forbid it by `no-transform`.
+const RESPONSE: &[&str] = &[Cors::NAME, Headers::NAME, Compress::NAME];
 
 fn add(
     chain: &mut Vec<(Compiled, Origin)>,
@@ -123,7 +144,8 @@ impl Chain {
         let mut response: Vec<usize> =
             (0..head.len()).filter(|at| place(origins[*at].name).is_some()).collect();
         response.sort_by_key(|at| (place(origins[*at].name), origins[*at].enforced));
-        Ok(Self { head: head.into(), response: response.into(), origins: origins.into() })
+        let response_body = response.iter().copied().filter(|at| head[*at].reads_answers()).collect();
+        Ok(Self { head: head.into(), response: response.into(), response_body, origins: origins.into() })
     }
 
     /// The head pass. The first policy that answers or refuses decides.
@@ -148,6 +170,19 @@ impl Chain {
         for at in &self.response {
             self.head[*at].on_response(request, answer, cx);
         }
+    }
+
+    /// A piece of an answer's body, for the policies that look at it.
+    ///
+    /// # Errors
+    /// One of them cannot go on; the connection has to be cut.
+    pub fn on_response_body(
+        &self,
+        body: &mut Option<Bytes>,
+        end: bool,
+        cx: &mut PolicyContext,
+    ) -> Result<(), Box<Rejection>> {
+        self.response_body.iter().try_for_each(|at| self.head[*at].on_response_body(body, end, cx))
     }
 
     /// The policies in force, in the order of the head pass, with where each comes from.

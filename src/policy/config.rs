@@ -1,7 +1,7 @@
 //! The text side of the policies: what a layer may say of each, and how layers are laid over
 //! each other.
 
-use super::{body_limit, cors, headers, ip_access, rewrite};
+use super::{body_limit, compress, cors, headers, ip_access, rewrite};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::fmt;
@@ -96,6 +96,9 @@ pub struct Policies {
     /// Another path or host for the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Setting<rewrite::RewriteConfig>>,
+    /// Answers compressed for clients that accept it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Setting<compress::CompressConfig>>,
 }
 
 /// What every route has and none can switch off.

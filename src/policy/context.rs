@@ -1,5 +1,6 @@
 //! What a policy may see and change of a request: never a session, never another policy's state.
 
+use super::compress::Coder;
 use crate::message::{authority, params::Params};
 use crate::telemetry::request_id::RequestId;
 use http::{HeaderName, HeaderValue};
@@ -24,6 +25,10 @@ pub struct PolicyContext {
     pub edits: Edits,
     /// The largest request body in bytes.
     pub body_limit: u64,
+    /// Whether a policy wants to see the answer's body.
+    pub watches_answer: bool,
+    /// `compress`: what codes the answer, unless it stays as it is.
+    pub coder: Option<Coder>,
 }
 
 impl PolicyContext {
@@ -37,6 +42,8 @@ impl PolicyContext {
             params: Params::NONE,
             edits: Edits::default(),
             body_limit: u64::MAX,
+            watches_answer: false,
+            coder: None,
         }
     }
 
@@ -48,6 +55,14 @@ impl PolicyContext {
     /// The request's id as text; empty before it has one.
     pub fn request_id(&self) -> &str {
         self.request_id.as_ref().map_or("", RequestId::as_str)
+    }
+
+    /// Forgets what policies noted of an answer: another one goes out.
+    pub fn forget_answer(&mut self) {
+        if self.watches_answer {
+            self.watches_answer = false;
+            self.coder = None;
+        }
     }
 
     /// The scheme that the client used.

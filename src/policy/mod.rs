@@ -6,6 +6,7 @@
 
 pub mod body_limit;
 pub mod chain;
+pub mod compress;
 pub mod config;
 pub mod context;
 pub mod cors;
@@ -16,6 +17,7 @@ pub mod shared;
 
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Problem};
+use bytes::Bytes;
 use context::PolicyContext;
 use futures_util::future::BoxFuture;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -32,6 +34,9 @@ pub struct CompileEnv<'a> {
 pub trait Policy: Sized {
     /// Its key under `policies`.
     const NAME: &'static str;
+    /// Whether it looks at the bodies of answers. If so its `on_response` says for which, by
+    /// [`PolicyContext::watches_answer`].
+    const READS_ANSWERS: bool = false;
     /// Its text side.
     type Config;
 
@@ -48,6 +53,20 @@ pub trait Policy: Sized {
 
     /// The head of an answer goes out: the upstream's, a cached one, or our own.
     fn on_response(&self, _request: &RequestHeader, _answer: &mut ResponseHeader, _cx: &mut PolicyContext) {}
+
+    /// A piece of an answer's body, on its way to the client, if it [`Self::READS_ANSWERS`]. It may be
+    /// replaced by anything, also by nothing; the piece at the `end` may be `None`.
+    ///
+    /// # Errors
+    /// The answer cannot go on. The connection is cut: its head is with the client already.
+    fn on_response_body(
+        &self,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        _cx: &mut PolicyContext,
+    ) -> Result<(), Box<Rejection>> {
+        Ok(())
+    }
 }
 
 /// What a policy says to a request.
@@ -79,7 +98,7 @@ pub struct Reply {
     /// Status and header fields, without Content-Length.
     pub head: ResponseHeader,
     /// The body.
-    pub body: bytes::Bytes,
+    pub body: Bytes,
 }
 
 impl Step<'_> {

@@ -14,7 +14,7 @@ use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -139,6 +139,25 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         phases::respond::to_client(session, answer, cx);
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        cx: &mut Box<RequestContext>,
+    ) -> Result<Option<Duration>> {
+        phases::respond::body(body, end, cx)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        cx: &mut Box<RequestContext>,
+    ) -> Result<Option<Bytes>> {
+        phases::respond::trailers(cx)
     }
 
     fn error_while_proxy(

@@ -1,6 +1,7 @@
 //! The only writer of our own answers: what a refusal says to the client, and whether the
 //! connection outlives it.
 
+use super::phases::respond;
 use super::{Gateway, RequestContext};
 use crate::message::authority;
 use crate::policy::Reply;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::HttpTask;
-use pingora_error::Result;
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::time::Duration;
@@ -58,10 +59,14 @@ pub(super) async fn reject(
 /// # Errors
 /// The client is gone.
 pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: Reply) -> Result<()> {
-    let Reply { mut head, body } = reply;
-    super::phases::respond::policies(session.req_header(), &mut head, cx);
+    let Reply { mut head, mut body } = reply;
     let bodiless = matches!(head.status.as_u16(), 204 | 304);
     if !bodiless {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    respond::policies(session.req_header(), &mut head, cx);
+    if cx.policy.watches_answer && !bodiless {
+        body = through_policies(body, cx)?;
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     settle_request_body(session).await;
@@ -72,6 +77,17 @@ pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: 
     }
     session.write_response_header(Box::new(head), false).await?;
     session.write_response_body(Some(body), true).await
+}
+
+fn through_policies(body: Bytes, cx: &mut RequestContext) -> Result<Bytes> {
+    let mut body = Some(body);
+    match respond::pass_body(&mut body, true, cx) {
+        Ok(()) => Ok(body.unwrap_or_default()),
+        Err(rejection) => {
+            cx.cause = Some(rejection.code);
+            Error::e_explain(ErrorType::InternalError, rejection.detail.into_owned())
+        }
+    }
 }
 
 /// RFC 9457, or an error page where one is configured.

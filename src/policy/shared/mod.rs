@@ -1,3 +1,4 @@
 //! What two policies need.
 
+pub mod coding;
 pub mod template;

@@ -1,11 +1,17 @@
 //! The answer on its way to the client.
 
 use crate::message::hop_by_hop::{self, Keep};
+use crate::policy::chain::Chain;
+use crate::policy::context::PolicyContext;
 use crate::proxy::RequestContext;
-use http::{StatusCode, Version, header};
+use crate::rejection::Rejection;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The head came from the upstream.
 ///
@@ -27,6 +33,10 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
         return;
     }
     policies(session.req_header(), answer, cx);
+    if cx.policy.watches_answer {
+        // Pingora has settled the framing before: a body that a policy makes anew has no length to declare.
+        frame_anew(session.req_header(), answer);
+    }
     // HTTP/1.0 knows no chunks (RFC 9112 section 6.1): there, the end of the connection ends the body.
     if session.req_header().version == Version::HTTP_10
         && answer.remove_header(&header::TRANSFER_ENCODING).is_some()
@@ -40,15 +50,71 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
     }
 }
 
+fn frame_anew(request: &RequestHeader, answer: &mut ResponseHeader) {
+    answer.remove_header(&header::CONTENT_LENGTH);
+    let has_body = request.method != Method::HEAD && !matches!(answer.status.as_u16(), 204 | 304);
+    if has_body {
+        answer.set_version(Version::HTTP_11);
+        // A constant name and value cannot be refused.
+        let _ = answer.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
 /// The response pass of THE LIST: the route's or, without a route, the listener's layer.
 pub fn policies(request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut RequestContext) {
+    let (chain, policy) = chain(cx);
+    // An answer may have come to nothing, and this one stands in its place.
+    policy.forget_answer();
+    if let Some(chain) = chain {
+        chain.on_response(request, answer, policy);
+    }
+}
+
+/// A piece of the body goes to the client, if a policy looks at it through the policies.
+///
+/// # Errors
+/// A policy cannot go on; why waits in the context.
+pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut RequestContext) -> Result<Option<Duration>> {
+    if cx.policy.watches_answer
+        && let Err(rejection) = pass_body(body, end, cx)
+    {
+        cx.refused = Some(rejection);
+        return Err(Error::explain(ErrorType::InternalError, "a policy broke the answer off").into_in());
+    }
+    Ok(None)
+}
+
+/// The body has ended with trailers. What policies still hold of it goes out in their place (RFC 9110
+/// section 6.5.1 lets trailers be dropped).
+///
+/// # Errors
+/// As [`body`].
+pub fn trailers(cx: &mut RequestContext) -> Result<Option<Bytes>> {
+    let mut rest = None;
+    body(&mut rest, true, cx)?;
+    Ok(rest)
+}
+
+/// A piece of an answer's body through the policies.
+///
+/// # Errors
+/// A policy cannot go on.
+pub fn pass_body(
+    body: &mut Option<Bytes>,
+    end: bool,
+    cx: &mut RequestContext,
+) -> std::result::Result<(), Box<Rejection>> {
+    let (chain, policy) = chain(cx);
+    chain.map_or(Ok(()), |chain| chain.on_response_body(body, end, policy))
+}
+
+/// The policies that see the answer: the route's or, without a route, the listener's layer.
+fn chain(cx: &mut RequestContext) -> (Option<&Chain>, &mut PolicyContext) {
     let listener = cx.listener_id();
     let RequestContext { snapshot, route, policy, .. } = cx;
     let chain = match *route {
         Some(id) => Some(snapshot.route(id).chains.on(listener)),
         None => snapshot.listener(listener).map(|listener| &listener.chain),
     };
-    if let Some(chain) = chain {
-        chain.on_response(request, answer, policy);
-    }
+    (chain.map(Arc::as_ref), policy)
 }
