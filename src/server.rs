@@ -16,6 +16,7 @@ use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use http::HeaderValue;
+use pingora_core::connectors::TransportConnector;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
@@ -30,6 +31,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long the last log lines may take.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How long tunnels may take to say goodbye when the drain time is over.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How a gateway is embedded.
 pub struct Options {
@@ -183,11 +187,14 @@ fn assemble(config: &Config, in_force: &InForce, reloader: Reloader, signals: bo
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
+    let (stopping, are_stopping) = watch::channel(false);
     let gateway = Gateway {
         current: Arc::clone(&in_force.current),
         metrics: Arc::clone(&in_force.metrics),
         access_log: Arc::clone(&in_force.access_log),
         via: via(),
+        connector: TransportConnector::new(None),
+        stopping: are_stopping,
     };
     let unseen = Arc::new(UnseenRequests {
         current: Arc::clone(&in_force.current),
@@ -219,8 +226,13 @@ fn assemble(config: &Config, in_force: &InForce, reloader: Reloader, signals: bo
     server.add_service(background_service("readiness", AnnounceReady { handle: handle.clone(), ready }));
     in_force.listeners.open();
     in_force.admin.open();
-    let stop =
-        StopWatch { stopped, signals, handle: handle.clone(), access_log: Arc::clone(&in_force.access_log) };
+    let stop = StopWatch {
+        stopped,
+        signals,
+        handle: handle.clone(),
+        access_log: Arc::clone(&in_force.access_log),
+        stopping,
+    };
     Assembly { server, stop, handle }
 }
 
@@ -358,6 +370,8 @@ struct StopWatch {
     signals: bool,
     handle: Handle,
     access_log: Arc<ArcSwapOption<AccessLog>>,
+    /// Tells the tunnels.
+    stopping: watch::Sender<bool>,
 }
 
 #[async_trait]
@@ -413,7 +427,9 @@ impl StopWatch {
         let listeners = &self.handle.listeners;
         listeners.close();
         listeners.shutdown();
-        if tokio::time::timeout(limit, listeners.drained()).await.is_err() {
+        let drained = tokio::time::timeout(limit, listeners.drained()).await.is_ok();
+        self.stopping.send_replace(true);
+        if !drained && tokio::time::timeout(FAREWELL, listeners.drained()).await.is_err() {
             log::warn!("drain time is over, cut connections={}", listeners.connections());
         }
         log::info!("shutdown ends");

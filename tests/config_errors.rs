@@ -77,6 +77,12 @@ const MISTAKES: &[(&str, &str)] = &[
         "upstreams:\n  a: { endpoints: [{ address: 127.0.0.1:1, weight: 2000 }] }\n",
     ),
     ("workers", "process: { workers: 0 }\n"),
+    ("upgrade_to_http", "routes:\n  a: { upgrades: [websocket, h2c], to: { echo: {} } }\n"),
+    ("upgrade_is_no_name", "routes:\n  a: { upgrades: [\"web socket\"], to: { echo: {} } }\n"),
+    (
+        "upgraded_for_no_time",
+        "listeners:\n  web: { address: 127.0.0.1:80, limits: { upgraded: { idle: 0s, age: 0s } } }\n",
+    ),
     ("host_rewrite", "upstreams:\n  a: { endpoints: [127.0.0.1:1], host: \"a b\" }\n"),
     // Choices
     ("unknown_word", "telemetry: { error_log: { level: warning } }\n"),

@@ -1,7 +1,7 @@
 //! Every file in `conf/examples` is read by the production `check` and serves requests that show
 //! what it is for. A file without an entry here is a red test.
 
-use crate::harness::{Answer, Authority, Gateway, Origin, binary, curl, send, wait_until};
+use crate::harness::{Answer, Authority, Client, Gateway, Origin, binary, curl, send, wait_until};
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -453,6 +453,23 @@ const EXAMPLES: &[Example] = &[
             ),
         ],
     ),
+    Example {
+        name: "websocket.yaml",
+        asks: &[ask("web", "GET /chat/hello", 200, &["GET /chat/hello"])],
+        more: |gateway| {
+            let handshake = |path| {
+                format!(
+                    "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+                )
+            };
+            let mut chat = Client::new(gateway.web());
+            assert_eq!(chat.send(handshake("/chat/room")).status, 101);
+            chat.write(b"\x81\x82\0\0\0\0hi");
+            assert_eq!(chat.try_read_bytes(8).as_deref(), Some(&b"\x81\x82\0\0\0\0hi"[..]));
+            assert_eq!(Client::new(gateway.web()).send(handshake("/other")).status, 200);
+        },
+    },
 ];
 
 /// The fixed ports of the examples, with the listener that has each.
@@ -577,6 +594,13 @@ fn with_addresses(text: &str, origins: &[Origin; 2]) -> String {
 /// Says its name and what it got; slow at `/quick`.
 fn origin(name: &'static str) -> Origin {
     Origin::start(move |request, stream| {
+        if let Some(key) = request.field("sec-websocket-key").filter(|_| request.field("upgrade").is_some()) {
+            let accept = tollgate::message::websocket::accept_for(key.as_bytes());
+            let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket";
+            let _ = write!(stream, "{head}\r\nsec-websocket-accept: {accept}\r\n\r\n");
+            let _ = std::io::copy(&mut stream.try_clone().unwrap(), stream);
+            return false;
+        }
         if request.target() == "/quick" {
             std::thread::park_timeout(std::time::Duration::from_secs(2));
         }

@@ -1,7 +1,7 @@
 //! Header fields that are meant for the next hop alone (RFC 9110 section 7.6.1).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 
 /// The fields that never pass. `transfer-encoding` belongs to them too, but is left to Pingora,
 /// which reads off it how to frame the body that it writes anew.
@@ -44,8 +44,16 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Removes from a response what is meant for this hop alone. (Pingora does it for requests, by the
-/// peer's `HttpUpstreamRequestPolicy`.)
+/// Removes from a request what is meant for this hop alone, for requests that do not take Pingora's
+/// way: it does the same by the peer's `HttpUpstreamRequestPolicy`.
+pub fn strip_request(request: &mut RequestHeader) {
+    for name in doomed(&request.headers) {
+        request.remove_header(&name);
+    }
+    request.remove_header(&header::TRANSFER_ENCODING);
+}
+
+/// Removes from a response what is meant for this hop alone. (Pingora does it for requests.)
 pub fn strip_response(response: &mut ResponseHeader, keep: Keep) {
     let doomed = doomed(&response.headers);
     if doomed.is_empty() {
@@ -124,6 +132,25 @@ mod tests {
         ]);
         strip_response(&mut answer, Keep::default());
         assert_eq!(names(&answer.headers), ["host", "transfer-encoding", "x-four"]);
+    }
+
+    #[test]
+    fn a_request_loses_its_hop() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in [
+            ("host", "example.com"),
+            ("connection", "upgrade, x-one, host"),
+            ("upgrade", "websocket"),
+            ("x-one", "1"),
+            ("proxy-authorization", "Basic eA=="),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("x-two", "2"),
+        ] {
+            request.append_header(name, value).unwrap();
+        }
+        strip_request(&mut request);
+        assert_eq!(names(&request.headers), ["host", "x-two"]);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 pub mod authority;
 pub mod client_ip;
 pub mod forwarded;
+pub mod grpc;
 pub mod hop_by_hop;
 pub mod negotiate;
 pub mod normalize;
 pub mod params;
+pub mod websocket;

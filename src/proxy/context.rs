@@ -31,6 +31,10 @@ pub struct RequestContext {
     pub trace: Option<TraceContext>,
     /// `admit`: whether the peer's forwarding fields are believed.
     pub believed: bool,
+    /// `check`: whether it has an `upgrade` field.
+    pub upgrade: bool,
+    /// `check`: how long the caller waits, where it speaks gRPC and says so.
+    pub call_time: Option<Duration>,
     /// `check`: its route.
     pub route: Option<RouteId>,
     /// What the policies see.
@@ -76,6 +80,8 @@ impl RequestContext {
             in_flight: None,
             trace: None,
             believed: false,
+            upgrade: false,
+            call_time: None,
             route: None,
             policy: PolicyContext::new(),
             exchange: Exchange::default(),

@@ -5,6 +5,7 @@ pub mod app;
 mod context;
 mod phases;
 mod reply;
+mod tunnel;
 
 pub use context::RequestContext;
 
@@ -15,6 +16,7 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use pingora_core::connectors::TransportConnector;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -23,6 +25,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The gateway, as Pingora sees it.
 pub struct Gateway {
@@ -34,6 +37,10 @@ pub struct Gateway {
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     /// This process in `via`, such as `1.1 tollgate-4fa1c93e`.
     pub via: HeaderValue,
+    /// Connects what does not go by Pingora's pool: tunnels.
+    pub connector: TransportConnector,
+    /// True once the drain time is over and tunnels have to end.
+    pub stopping: watch::Receiver<bool>,
 }
 
 #[async_trait]

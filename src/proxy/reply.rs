@@ -4,11 +4,12 @@
 use super::phases::respond;
 use super::{Gateway, RequestContext};
 use crate::message::authority;
+use crate::message::grpc::{self, Dialect};
 use crate::policy::Reply;
 use crate::rejection::Rejection;
 use crate::runtime::pages::Page;
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, ErrorType, Result};
@@ -23,9 +24,6 @@ const READ_AWAY_TIME: Duration = Duration::from_millis(500);
 
 /// When to come again after a 503 that knows no better, in seconds.
 const SOON: HeaderValue = HeaderValue::from_static("1");
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Answers with a refusal.
 ///
@@ -50,7 +48,10 @@ pub(super) async fn reject(
     if rejection.close {
         session.set_keepalive(None);
     }
-    let reply = if is_grpc(session.req_header()) { grpc(rejection) } else { problem(session, cx, rejection) };
+    let reply = match grpc::dialect(&session.req_header().headers) {
+        Some(dialect) => grpc(dialect, rejection),
+        None => problem(session, cx, rejection),
+    };
     send(session, cx, reply?).await
 }
 
@@ -90,6 +91,14 @@ fn through_policies(body: Bytes, cx: &mut RequestContext) -> Result<Bytes> {
     }
 }
 
+/// Passes a piece of an upstream's answer on that does not take Pingora's way. True after the last.
+///
+/// # Errors
+/// The client is gone.
+pub(super) async fn pass_on(session: &mut Session, piece: HttpTask) -> Result<bool> {
+    session.write_response_tasks(vec![piece]).await.map_err(Error::into_down)
+}
+
 /// RFC 9457, or an error page where one is configured.
 fn problem(session: &Session, cx: &RequestContext, rejection: &Rejection) -> Result<Reply> {
     let status = rejection.status;
@@ -123,33 +132,28 @@ fn page<'a>(request: &RequestHeader, cx: &'a RequestContext, status: StatusCode)
     of_route.or_else(of_host).or_else(|| cx.listener().and_then(|listener| listener.pages.get(status)))
 }
 
-fn is_grpc(request: &RequestHeader) -> bool {
-    let content_type =
-        request.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    content_type
-        .strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+/// A gRPC caller gets the status in its own words, in a response of headers alone ("Responses" in
+/// the gRPC over HTTP/2 specification), and in the dialect that it spoke.
+fn grpc(dialect: Dialect, rejection: &Rejection) -> Result<Reply> {
+    let mut head = ResponseHeader::build_no_case(StatusCode::OK, Some(4))?;
+    head.insert_header(header::CONTENT_TYPE, dialect.content_type())?;
+    head.insert_header(grpc::STATUS, grpc::code(rejection.status))?;
+    head.insert_header(grpc::MESSAGE, rejection.title)?;
+    Ok(Reply { head, body: Bytes::new() })
 }
 
-/// A gRPC caller gets the status in its own words, in a response of headers alone ("Responses" in
-/// the gRPC over HTTP/2 specification; the mapping is gRPC's "HTTP to gRPC Status Code Mapping").
-fn grpc(rejection: &Rejection) -> Result<Reply> {
-    let code = match rejection.status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        408 | 504 => 4,
-        413 | 431 => 8,
-        429 | 502 | 503 => 14,
-        500 => 13,
-        _ => 2,
-    };
-    let mut head = ResponseHeader::build_no_case(StatusCode::OK, Some(4))?;
-    head.insert_header(header::CONTENT_TYPE, "application/grpc")?;
-    head.insert_header(GRPC_STATUS, code)?;
-    head.insert_header(GRPC_MESSAGE, rejection.title)?;
-    Ok(Reply { head, body: Bytes::new() })
+/// Ends a call that has begun to be answered with a status, if the caller speaks gRPC and its stream
+/// can still take one. False if it cannot be told.
+pub(super) async fn end_call(session: &mut Session, rejection: &Rejection) -> bool {
+    let answers_grpc =
+        session.response_written().is_some_and(|head| grpc::dialect(&head.headers) == Some(Dialect::Grpc));
+    if !session.is_http2() || !answers_grpc {
+        return false;
+    }
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(grpc::STATUS, grpc::code(rejection.status).into());
+    trailers.insert(grpc::MESSAGE, HeaderValue::from_static(rejection.title));
+    session.write_response_tasks(vec![HttpTask::Trailer(Some(Box::new(trailers)))]).await.is_ok()
 }
 
 /// Decides what becomes of a body that nobody read: a short one is read away and the connection

@@ -259,6 +259,7 @@ impl<'a> Work<'a> {
                 target,
                 timeouts: config.timeouts.clone(),
                 attempts: config.retry.as_ref().map(|retry| retry.attempts),
+                upgrades: config.upgrades.as_slice().into(),
                 pages,
                 metrics,
                 switch: self.compiler.retained.get_or(StableId::new("route", name), Switch::default),

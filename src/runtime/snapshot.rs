@@ -4,7 +4,7 @@ use super::pages::Pages;
 use crate::compose::Local;
 use crate::config::Config;
 use crate::config::model::listener as model;
-use crate::config::model::route::{RouteTimeouts, Sticky};
+use crate::config::model::route::{RouteTimeouts, Sticky, Upgrade};
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
 use crate::policy::chain::Chain;
@@ -46,6 +46,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Its own number of attempts.
     pub attempts: Option<u8>,
+    /// What its clients may upgrade to.
+    pub upgrades: Box<[Upgrade]>,
     /// Its own error pages.
     pub pages: Arc<Pages>,
     /// Counts its requests.

@@ -3,7 +3,7 @@
 use super::{Endpoint, Upstream};
 use crate::config::model::{route::RouteTimeouts, upstream as model};
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
-use pingora_core::upstreams::peer::{HttpPeer, PeerOptions, Scheme};
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions, Scheme};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub(super) fn plain(address: SocketAddr, config: &model::Upstream) -> HttpPeer {
     options.total_connection_timeout = Some(config.timeouts.connect.get());
     options.read_timeout = Some(config.timeouts.read.get());
     options.write_timeout = Some(config.timeouts.write.get());
+    // Upgrades do not come this way.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     HttpPeer {
         _address: PeerAddress::Inet(address),
         scheme: Scheme::HTTP,

@@ -12,3 +12,4 @@ mod refusals;
 mod reload;
 mod routing;
 mod tls;
+mod tunnels;

@@ -116,55 +116,6 @@ fn http_2_arrives_as_http_1_1() {
 }
 
 #[test]
-fn a_websocket_passes_both_ways() {
-    let origin = Origin::start(|request, stream| {
-        if request.field("upgrade") != Some("websocket") {
-            return stream.write_all(&answer("200 OK", "", "plain")).is_ok();
-        }
-        let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
-        // Pingora may end a tunnel whose 101 comes before it has seen that the request has no body.
-        std::thread::park_timeout(Duration::from_millis(20));
-        let _ = stream.write_all(head.as_bytes());
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            if stream.write_all(&buffer[..count]).is_err() {
-                break;
-            }
-        }
-        false
-    });
-    let gateway = gateway_with(&origin, ", timeouts: { total: 300ms }");
-    let handshake = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-                     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
-    for round in 0..10 {
-        let mut client = Client::new(gateway.web());
-        let answer = client.send(handshake);
-        assert_eq!((answer.status, answer.field("sec-websocket-accept")), (101, Some("x")), "{round}");
-        assert!(
-            answer.field("upgrade").is_some_and(|protocol| protocol == "websocket"),
-            "{:?}",
-            answer.fields
-        );
-        let began = Instant::now();
-        let mut said = 0;
-        // Once for longer than `total`, which is for exchanges that have an end.
-        while said < 3 || (round == 0 && began.elapsed() < Duration::from_millis(600)) {
-            said += 1;
-            client.write("ping");
-            assert_eq!(
-                client.try_read_bytes(4).as_deref(),
-                Some(&b"ping"[..]),
-                "round {round}, after {said}"
-            );
-        }
-        client.close();
-    }
-    wait_until("the tunnels are gone", || gateway.metric(IN_FLIGHT) == 0.0);
-    let early = Client::new(gateway.web()).send(handshake.replace("websocket\r\nsec", "h2c\r\nsec"));
-    assert_eq!((early.status, early.text().as_str()), (200, "plain"), "no other protocol passes");
-}
-
-#[test]
 fn a_pooled_connection_that_was_closed_is_no_failure() {
     let again = AtomicUsize::new(0);
     let origin = Origin::start(move |request, stream| match request.target() {

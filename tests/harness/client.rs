@@ -134,6 +134,16 @@ impl Client {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
+    /// Says that nothing more will come, and still reads.
+    pub fn finish(&self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Breaks off: the other side sees a reset.
+    pub fn abort(self) {
+        abort(&self.stream);
+    }
+
     /// Reads what comes next, exactly this much; None if the connection ends before.
     pub fn try_read_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; count];
@@ -177,6 +187,11 @@ impl Client {
             Ok(_) => Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned()),
         }
     }
+}
+
+/// Makes the end of a connection a reset, with which nothing that is still under way arrives.
+pub fn abort(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
 }
 
 /// One request on a connection of its own.

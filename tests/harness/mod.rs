@@ -9,10 +9,10 @@ mod origin;
 mod process;
 
 pub use authority::Authority;
-pub use client::{Answer, Client, get, send};
+pub use client::{Answer, Client, abort, get, send};
 pub use gateway::Gateway;
 pub use http2::Http2;
-pub use origin::{Origin, answer};
+pub use origin::{Origin, Received, answer};
 pub use process::{Process, binary, curl, quiet_port};
 
 use std::time::{Duration, Instant};

@@ -72,6 +72,9 @@ fn listener(listener: &Listener, path: &ConfigPath, findings: &mut Findings) {
     ] {
         some_time(time, &at, field, findings);
     }
+    for (field, time) in [("idle", limits.upgraded.idle), ("age", limits.upgraded.age)] {
+        some_time(time, &at.key("upgraded"), field, findings);
+    }
     if let Some(tls) = &listener.tls {
         some_time(tls.handshake_time, &path.key("tls"), "handshake_time", findings);
     }

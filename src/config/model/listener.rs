@@ -135,6 +135,25 @@ pub struct Limits {
     pub body_time: Duration,
     /// How long a client may take to accept what is written to it before it counts as gone. Default 60s.
     pub write_time: Duration,
+    /// Bounds on connections that were upgraded, to WebSocket for instance.
+    pub upgraded: Upgraded,
+}
+
+/// Bounds on an upgraded connection. At one of them, and when the gateway stops, a WebSocket gets a
+/// close frame in each direction (1001, going away) before it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upgraded {
+    /// How long nothing may move in either direction. Default 10m.
+    pub idle: Duration,
+    /// How long it may last. Default 24h.
+    pub age: Duration,
+}
+
+impl Default for Upgraded {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(600), age: Duration::from_secs(24 * 3600) }
+    }
 }
 
 impl Default for Limits {
@@ -151,6 +170,7 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             body_time: Duration::from_secs(30),
             write_time: Duration::from_secs(60),
+            upgraded: Upgraded::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::upstream::Retry;
 use crate::policy::config::Policies;
-use crate::values::{Duration, Name, Network};
+use crate::values::{Duration, Name, Network, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::collections::BTreeMap;
@@ -31,6 +31,10 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// What happens when an endpoint fails, over the upstream's own.
     pub retry: Option<Retry>,
+    /// Protocols that a client may upgrade its connection to here; what else it asks for is not
+    /// passed on. Default `[websocket]`; `[]` for none.
+    #[serde(default = "websocket")]
+    pub upgrades: Vec<Upgrade>,
     /// A file to answer with instead of our own words, by status.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, PathBuf>")]
@@ -38,6 +42,51 @@ pub struct Route {
     /// An upstream's name, or one of `{ upstream: … }`, `{ split: … }`, `{ respond: … }`,
     /// `{ redirect: … }`, `{ echo: {} }`.
     pub to: Target,
+}
+
+fn websocket() -> Vec<Upgrade> {
+    vec![Upgrade("websocket".into())]
+}
+
+/// The name of a protocol in `Upgrade` (RFC 9110 section 7.8). HTTP and TLS are none of them: what
+/// was inside would have passed no policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Upgrade(Box<str>);
+
+impl Upgrade {
+    /// True if a client means this protocol; names are compared without case.
+    pub fn is(&self, name: &str) -> bool {
+        self.0.eq_ignore_ascii_case(name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Upgrade {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is_name = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&c);
+        let name = text.split('/').next().unwrap_or_default().to_ascii_lowercase();
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(is_name) {
+            let problem = Problem::new(format!("`{text}` is not the name of a protocol"));
+            return Err(de::Error::custom(problem.remedy("write it as in `Upgrade`, such as `websocket`")));
+        }
+        if matches!(name.as_str(), "h2c" | "h2" | "http" | "tls") {
+            let problem = Problem::new(format!("a connection cannot be upgraded to `{text}`"));
+            return Err(de::Error::custom(problem.remedy(
+                "requests inside would pass no policy; listeners and upstreams speak it themselves",
+            )));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl JsonSchema for Upgrade {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Upgrade".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": 64, "examples": ["websocket"] })
+    }
 }
 
 /// A route's own times; what is not given is the upstream's.

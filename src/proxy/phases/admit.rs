@@ -2,7 +2,7 @@
 //! settings, the head's form and size, who the client is, and the one path.
 
 use crate::listen::ConnInfo;
-use crate::message::{authority, client_ip, normalize};
+use crate::message::{authority, client_ip, grpc, normalize};
 use crate::proxy::RequestContext;
 use crate::rejection::Rejection;
 use crate::telemetry::request_id::RequestId;
@@ -14,6 +14,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -92,6 +93,10 @@ fn identify(request: &RequestHeader, cx: &mut RequestContext) {
 pub struct Survey<'a> {
     /// Whether somebody has passed it on before us.
     pub has_via: bool,
+    /// Whether it may ask for another protocol.
+    pub has_upgrade: bool,
+    /// How long a gRPC caller waits.
+    pub call_time: Option<Duration>,
     host: Option<&'a HeaderValue>,
     hosts: usize,
     coding: Option<&'a HeaderValue>,
@@ -121,6 +126,10 @@ impl<'a> Survey<'a> {
                 survey.codings += 1;
             } else if *name == header::VIA {
                 survey.has_via = true;
+            } else if *name == header::UPGRADE {
+                survey.has_upgrade = true;
+            } else if *name == grpc::TIMEOUT {
+                survey.call_time = grpc::timeout(value);
             }
         }
         survey

@@ -2,6 +2,7 @@
 
 use super::admit::{self, Survey};
 use super::forward;
+use crate::message::grpc;
 use crate::policy::{Reply, Verdict, cors};
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
@@ -31,6 +32,8 @@ pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestConte
 async fn decide(gateway: &Gateway, session: &Session, cx: &mut RequestContext) -> Verdict {
     let request = session.req_header();
     let survey = Survey::of(request);
+    cx.upgrade = survey.has_upgrade;
+    cx.call_time = survey.call_time.filter(|_| grpc::dialect(&request.headers).is_some());
     let passed = admit::head(session, &survey, cx);
     let passed = passed.and_then(|()| if survey.has_via { no_loop(gateway, request) } else { Ok(()) });
     if let Err(rejection) = passed {

@@ -1,8 +1,9 @@
 //! Which endpoint gets the request, and what happens when it does not answer the door.
 
 use crate::config::model::route::Sticky;
+use crate::message::websocket;
 use crate::policy::shared::template::cookie_value;
-use crate::proxy::{Gateway, RequestContext, reply};
+use crate::proxy::{Gateway, RequestContext, reply, tunnel};
 use crate::rejection::Rejection;
 use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
@@ -14,7 +15,8 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::Instant;
 
-/// Chooses the upstream and the first endpoint, while a refusal still keeps the connection.
+/// Chooses the upstream and the first endpoint, while a refusal still keeps the connection. A request
+/// that is upgraded is served here, to the end of its tunnel.
 pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
     let Some(route) = cx.route() else { return Ok(false) };
     let upstream = match &route.target {
@@ -24,17 +26,31 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
     };
     let (compiled, _) = &cx.snapshot.upstreams[upstream];
     let total = peer::total(compiled, &route.timeouts);
+    // Nobody waits longer than the caller: the call is over for it.
+    let total = cx.call_time.map_or(total, |time| time.min(total));
     let choice = compiled.choose(&[]);
     cx.exchange.upstream = Some(upstream);
     cx.exchange.total = total;
     if choice.is_some() {
         cx.exchange.choice = choice;
-        return Ok(true);
+        if !cx.upgrade {
+            return Ok(true);
+        }
+        let Some(protocol) = upgrade(session.req_header(), cx) else { return Ok(true) };
+        Box::pin(tunnel::run(gateway, session, cx, &protocol)).await?;
+        return Ok(false);
     }
     let title = "Nobody can answer this now";
     let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title);
     Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
     Ok(false)
+}
+
+/// The protocol that the request asks for, if its route lets it.
+fn upgrade(request: &RequestHeader, cx: &RequestContext) -> Option<String> {
+    let protocol = websocket::requested(request)?;
+    let upgrades = &cx.route()?.upgrades;
+    upgrades.iter().any(|upgrade| upgrade.is(protocol)).then(|| protocol.to_owned())
 }
 
 fn side(split: &Split, request: &RequestHeader) -> usize {

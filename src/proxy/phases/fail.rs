@@ -57,7 +57,7 @@ pub async fn run(
         // is written and not yet sent goes first, or a client may take the loss for one of a request
         // that was not begun, and repeat it.
         cx.cause = Some(rejection.code);
-        if !session.is_http2() {
+        if !reply::end_call(session, &rejection).await && !session.is_http2() {
             session.as_downstream_mut().shutdown().await;
         }
         return FailToProxy { error_code: status, can_reuse_downstream: false };

@@ -16,14 +16,17 @@ use std::time::Duration;
 /// The head came from the upstream.
 ///
 /// # Errors
-/// It took longer than it may.
+/// It took longer than it may, or it switches protocols that nobody asked it to.
 pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut RequestContext) -> Result<()> {
     if cx.left().is_zero() {
         return Err(Error::explain(ErrorType::ReadTimedout, "the exchange took longer than it may").into_up());
     }
-    let upgrade = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Who may switch goes by a tunnel; Pingora would let a client switch alone.
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to no upgrade").into_up());
+    }
     let trailers = session.is_http2();
-    hop_by_hop::strip_response(answer, Keep { trailers, upgrade });
+    hop_by_hop::strip_response(answer, Keep { trailers, upgrade: false });
     Ok(())
 }
 
