@@ -156,6 +156,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "routes:\n  a: { to: { echo: {} }, timeouts: { total: 0s }, retry: { attempts: 17 } }\n",
     ),
     ("upstream_connections", "process: { upstream_connections: 0 }\n"),
+    ("body_memory", "process: { body_memory: 64KiB }\n"),
     ("answer_status", "routes:\n  a: { to: { respond: { status: 99 } } }\n"),
     ("redirect", "routes:\n  a: { to: { redirect: { status: 200, scheme: htps, port: 0 } } }\n"),
     ("buckets", "telemetry: { metrics: { buckets: [10ms, 5ms, 5ms] } }\n"),

@@ -152,6 +152,37 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "content-digest.yaml",
+        &[
+            ask(
+                "web",
+                "PUT /notes\ncontent-digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:\ncontent-length: 5\n\nhello",
+                200,
+                &["origin 9101"],
+            ),
+            ask(
+                "web",
+                "PUT /notes\ncontent-digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:\ncontent-length: 5\n\nhallo",
+                400,
+                &["digest_mismatch"],
+            ),
+            ask("web", "PUT /notes\ncontent-length: 5\n\nhello", 200, &["origin 9101"]),
+            ask(
+                "web",
+                "PUT /payments\ncontent-length: 5\n\nhello",
+                400,
+                &["digest_required", "want-content-digest: sha-512=5, sha-256=5"],
+            ),
+            ask(
+                "web",
+                "PUT /payments\ncontent-digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:\ntransfer-encoding: chunked\n\n5\r\nhello\r\n0\r\n\r\n",
+                411,
+                &["length_required"],
+            ),
+            ask("web", "GET /payments", 200, &["origin 9101"]),
+        ],
+    ),
+    example(
         "cors.yaml",
         &[
             lacks(

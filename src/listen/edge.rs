@@ -20,6 +20,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+/// The most that is read at once while a head is not whole. What follows the head in the same read is
+/// then less than Pingora's retry buffer, which `proxy` relies on where it holds bodies.
+const HEAD_READ: u64 = 16 << 10;
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// RFC 9113 section 3.4.
@@ -231,7 +234,13 @@ impl<S: Transport> AsyncRead for Edge<S> {
             _ => {}
         }
         let before = buf.filled().len();
-        match Pin::new(&mut this.transport).poll_read(cx, buf) {
+        let in_header = matches!(state, HeaderState::Idle | HeaderState::Partial);
+        let read = if in_header && buf.remaining() as u64 > HEAD_READ {
+            Pin::new(&mut (&mut this.transport).take(HEAD_READ)).poll_read(cx, buf)
+        } else {
+            Pin::new(&mut this.transport).poll_read(cx, buf)
+        };
+        match read {
             // Armed at the first wait after the first byte: most headers come whole, without a timer.
             Poll::Pending if state == HeaderState::Partial => this.poll_header_deadline(cx).map(Err),
             Poll::Ready(Ok(())) => {
@@ -240,7 +249,6 @@ impl<S: Transport> AsyncRead for Edge<S> {
                 if count > 0 && state == HeaderState::Idle {
                     this.info.set_header_state(HeaderState::Partial);
                 }
-                let in_header = matches!(state, HeaderState::Idle | HeaderState::Partial);
                 if in_header && !this.request_line.take(&buf.filled()[before..]) {
                     this.info.break_request_line();
                 }

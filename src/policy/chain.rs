@@ -4,8 +4,8 @@
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::{CompileEnv, Policy, Step, Verdict};
-use super::{body_limit::BodyLimit, compress::Compress, cors::Cors, headers::Headers};
-use super::{ip_access::IpAccess, rewrite::Rewrite};
+use super::{body_limit::BodyLimit, compress::Compress, content_digest::ContentDigest, cors::Cors};
+use super::{headers::Headers, ip_access::IpAccess, rewrite::Rewrite};
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding};
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub struct Origin {
 #[derive(Debug, Default)]
 pub struct Chain {
     head: Box<[Compiled]>,
+    /// Those of `head` that look at bodies.
+    request_body: Box<[usize]>,
     /// Indices into `head`, in the order of the response pass.
     response: Box<[usize]>,
     /// Those of `response` that look at bodies.
@@ -66,6 +68,19 @@ macro_rules! the_list {
                 cx: &mut PolicyContext,
             ) -> Result<(), Box<Rejection>> {
                 match self { $(Self::$policy(policy) => policy.on_response_body(body, end, cx),)* }
+            }
+
+            fn on_request_body(
+                &self,
+                head: &RequestHeader,
+                body: &Bytes,
+                cx: &mut PolicyContext,
+            ) -> Result<(), Box<Rejection>> {
+                match self { $(Self::$policy(policy) => policy.on_request_body(head, body, cx),)* }
+            }
+
+            const fn reads_requests(&self) -> bool {
+                match self { $(Self::$policy(_) => $policy::READS_REQUESTS,)* }
             }
 
             const fn reads_answers(&self) -> bool {
@@ -102,6 +117,9 @@ the_list! {
     cors: Cors;
     /// Before anything reads a body. It only sets the bound; `proxy/phases/body.rs` holds it.
     body_limit: BodyLimit;
+    /// Looks at the body after all policies have passed the head: who may not ask at all does not get
+    /// to make us hold one.
+    content_digest: ContentDigest;
     /// Edits of the request, after all that may refuse it: a refused request is not worth them.
     headers: Headers, enforced headers;
     /// Everything before it saw the path that the client asked for.
@@ -144,8 +162,10 @@ impl Chain {
         let mut response: Vec<usize> =
             (0..head.len()).filter(|at| place(origins[*at].name).is_some()).collect();
         response.sort_by_key(|at| (place(origins[*at].name), origins[*at].enforced));
+        let request_body = (0..head.len()).filter(|at| head[*at].reads_requests()).collect();
         let response_body = response.iter().copied().filter(|at| head[*at].reads_answers()).collect();
-        Ok(Self { head: head.into(), response: response.into(), response_body, origins: origins.into() })
+        let (head, response, origins) = (head.into(), response.into(), origins.into());
+        Ok(Self { head, request_body, response, response_body, origins })
     }
 
     /// The head pass. The first policy that answers or refuses decides.
@@ -163,6 +183,19 @@ impl Chain {
             }
         }
         Verdict::Continue
+    }
+
+    /// The body pass, after the head pass, for the policies that look at bodies.
+    ///
+    /// # Errors
+    /// One of them refuses the request.
+    pub fn on_request_body(
+        &self,
+        head: &RequestHeader,
+        body: &Bytes,
+        cx: &mut PolicyContext,
+    ) -> Result<(), Box<Rejection>> {
+        self.request_body.iter().try_for_each(|at| self.head[*at].on_request_body(head, body, cx))
     }
 
     /// The response pass, for every answer of a matched route, our own refusals included.

@@ -22,6 +22,7 @@ pub use config::{CompressConfig, Levels};
 
 use super::context::PolicyContext;
 use super::{CompileEnv, Policy};
+use crate::message::grpc;
 use crate::message::negotiate::{AcceptEncoding, Choice, Coding};
 use crate::rejection::Rejection;
 use crate::values::Finding;
@@ -131,7 +132,7 @@ fn may_be_coded(request: &RequestHeader, answer: &ResponseHeader) -> bool {
         && !has(&TRAILER)
         && !DIGESTS.iter().any(has)
         && content_length(headers) != Some(0)
-        && !media_type::is_grpc(essence(headers))
+        && grpc::dialect(headers).is_none()
         && !forbids_transforming(headers)
         && !forbids_transforming(&request.headers)
 }

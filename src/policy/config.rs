@@ -1,7 +1,7 @@
 //! The text side of the policies: what a layer may say of each, and how layers are laid over
 //! each other.
 
-use super::{body_limit, compress, cors, headers, ip_access, rewrite};
+use super::{body_limit, compress, content_digest, cors, headers, ip_access, rewrite};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::fmt;
@@ -90,6 +90,9 @@ pub struct Policies {
     /// How large a request's body may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Setting<body_limit::BodyLimitConfig>>,
+    /// Bodies have to be what their `content-digest` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_digest: Option<Setting<content_digest::ContentDigestConfig>>,
     /// Header fields set, added and removed, on requests and on answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Setting<headers::HeadersConfig>>,

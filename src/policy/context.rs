@@ -1,6 +1,7 @@
 //! What a policy may see and change of a request: never a session, never another policy's state.
 
 use super::compress::Coder;
+use super::shared::whole_body::WholeBody;
 use crate::message::{authority, params::Params};
 use crate::telemetry::request_id::RequestId;
 use http::{HeaderName, HeaderValue};
@@ -25,6 +26,8 @@ pub struct PolicyContext {
     pub edits: Edits,
     /// The largest request body in bytes.
     pub body_limit: u64,
+    /// How the request's body is to be held, if a policy has to see it whole.
+    pub body_need: Option<WholeBody>,
     /// Whether a policy wants to see the answer's body.
     pub watches_answer: bool,
     /// `compress`: what codes the answer, unless it stays as it is.
@@ -42,6 +45,7 @@ impl PolicyContext {
             params: Params::NONE,
             edits: Edits::default(),
             body_limit: u64::MAX,
+            body_need: None,
             watches_answer: false,
             coder: None,
         }
@@ -55,6 +59,11 @@ impl PolicyContext {
     /// The request's id as text; empty before it has one.
     pub fn request_id(&self) -> &str {
         self.request_id.as_ref().map_or("", RequestId::as_str)
+    }
+
+    /// A policy has to see the request's body whole; its `on_request_body` will.
+    pub fn need_body(&mut self, need: WholeBody) {
+        self.body_need = Some(self.body_need.map_or(need, |known| known.and(need)));
     }
 
     /// Forgets what policies noted of an answer: another one goes out.

@@ -8,6 +8,7 @@ pub mod body_limit;
 pub mod chain;
 pub mod compress;
 pub mod config;
+pub mod content_digest;
 pub mod context;
 pub mod cors;
 pub mod headers;
@@ -34,6 +35,9 @@ pub struct CompileEnv<'a> {
 pub trait Policy: Sized {
     /// Its key under `policies`.
     const NAME: &'static str;
+    /// Whether it looks at the bodies of requests. If so its `on_request` says at which, by
+    /// [`PolicyContext::need_body`].
+    const READS_REQUESTS: bool = false;
     /// Whether it looks at the bodies of answers. If so its `on_response` says for which, by
     /// [`PolicyContext::watches_answer`].
     const READS_ANSWERS: bool = false;
@@ -49,6 +53,19 @@ pub trait Policy: Sized {
     /// The head of a request came.
     fn on_request<'a>(&'a self, _head: &RequestHeader, _cx: &'a mut PolicyContext) -> Step<'a> {
         Step::Continue
+    }
+
+    /// The body of a request that it needed, whole; nothing of it has gone anywhere.
+    ///
+    /// # Errors
+    /// The request is refused.
+    fn on_request_body(
+        &self,
+        _head: &RequestHeader,
+        _body: &Bytes,
+        _cx: &mut PolicyContext,
+    ) -> Result<(), Box<Rejection>> {
+        Ok(())
     }
 
     /// The head of an answer goes out: the upstream's, a cached one, or our own.

@@ -1,5 +1,6 @@
 //! What is known of a request. Each part is filled in one phase.
 
+use super::phases::hold::Held;
 use crate::listen::ConnInfo;
 use crate::policy::context::PolicyContext;
 use crate::rejection::Rejection;
@@ -39,6 +40,8 @@ pub struct RequestContext {
     pub route: Option<RouteId>,
     /// What the policies see.
     pub policy: PolicyContext,
+    /// `hold`: the body, if a policy has to see it whole.
+    pub held: Option<Box<Held>>,
     /// `connect`: the exchange with the upstream.
     pub exchange: Exchange,
     /// A refusal that waits for `fail` to be written, from a hook that cannot write.
@@ -84,6 +87,7 @@ impl RequestContext {
             call_time: None,
             route: None,
             policy: PolicyContext::new(),
+            held: None,
             exchange: Exchange::default(),
             refused: None,
             cause: None,

@@ -185,6 +185,24 @@ async fn settle_request_body(session: &mut Session) {
     }
 }
 
+/// Tells a client that waits with its body to go on (RFC 9110 section 10.1.1). HTTP/2 has no way to, in
+/// Pingora's hands.
+///
+/// # Errors
+/// The client is gone.
+pub(super) async fn go_on(session: &mut Session) -> Result<()> {
+    let expects = session.req_header().headers.contains_key(header::EXPECT);
+    if !expects || session.is_http2() {
+        return Ok(());
+    }
+    // Pingora takes it for an early answer, after which it would close.
+    let client = session.as_downstream_mut();
+    client.set_close_on_response_before_downstream_finish(false);
+    let told = client.write_continue_response().await;
+    client.set_close_on_response_before_downstream_finish(true);
+    told.map_err(Error::into_down)
+}
+
 /// The declared length of a request's body.
 pub(super) fn content_length(request: &RequestHeader) -> Option<u64> {
     request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()

@@ -1,5 +1,6 @@
 //! The one place where names become indices: a [`Config`] becomes a [`Snapshot`], or nothing does.
 
+use super::body_memory::BodyMemory;
 use super::pages::Reader;
 use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
 use crate::compose::{Local, Redirect, Respond};
@@ -84,6 +85,7 @@ impl Compiler {
             upstreams,
             listeners,
             hosts,
+            body_memory: BodyMemory::new(self.metrics.body_memory(), config.process.body_memory.bytes()),
             unrouted: self.metrics.unrouted(),
         };
         Ok(Compiled { snapshot: Arc::new(snapshot), warnings: found })

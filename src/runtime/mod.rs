@@ -1,5 +1,6 @@
 //! Model to snapshot to swap: a configuration becomes immutable, and is put in force as a whole.
 
+pub mod body_memory;
 pub mod compile;
 pub mod current;
 pub mod pages;

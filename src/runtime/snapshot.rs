@@ -1,5 +1,6 @@
 //! A configuration as requests use it: immutable, names resolved to indices.
 
+use super::body_memory::BodyMemory;
 use super::pages::Pages;
 use crate::compose::Local;
 use crate::config::Config;
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub listeners: Box<[Option<Listener>]>,
     /// Hosts that differ from the defaults.
     pub hosts: Hosts,
+    /// Memory for request bodies that are held.
+    pub body_memory: BodyMemory,
     /// Counts what has no route.
     pub unrouted: Arc<RouteMetrics>,
 }

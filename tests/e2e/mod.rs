@@ -1,6 +1,7 @@
 //! Whole requests through the production assembly, on real sockets.
 
 mod admin;
+mod bodies;
 mod compress;
 mod door;
 mod forwarding;

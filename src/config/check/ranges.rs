@@ -40,6 +40,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     let process = section("process");
     let connections = config.process.upstream_connections.into();
     number(connections, (1, 1_000_000), &process, "upstream_connections", findings);
+    let memory = config.process.body_memory;
+    size(memory, (ByteSize::mib(1), ByteSize::mib(1 << 20)), &process, "body_memory", findings);
     telemetry(&config.telemetry, findings);
     let listeners = section("listeners");
     for (name, item) in &config.listeners {

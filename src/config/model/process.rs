@@ -1,11 +1,12 @@
 //! The process as a whole, and its admin listener.
 
-use crate::values::{Duration, Secret};
+use crate::values::{ByteSize, Duration, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// The process as a whole. A change needs an upgrade; a reload reports it.
+/// The process as a whole. A change of `workers` and `upstream_connections` needs an upgrade; a reload
+/// reports it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Process {
@@ -16,11 +17,19 @@ pub struct Process {
     /// Idle upstream connections kept, all upstreams together. Default 4096.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub upstream_connections: u32,
+    /// Memory for request bodies that a policy has to see whole, all requests together; a request that
+    /// finds it used up is answered with 503. Default 256MiB.
+    pub body_memory: ByteSize,
 }
 
 impl Default for Process {
     fn default() -> Self {
-        Self { workers: Workers::Auto, drain: Duration::from_secs(30), upstream_connections: 4096 }
+        Self {
+            workers: Workers::Auto,
+            drain: Duration::from_secs(30),
+            upstream_connections: 4096,
+            body_memory: ByteSize::mib(256),
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+use crate::message::grpc;
 use crate::values::Problem;
 
 /// Which media types: one, `text/*`, or `application/*+json`.
@@ -24,7 +25,7 @@ impl Pattern {
         let is_token = |text: &str| {
             !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&c))
         };
-        if is_grpc(lower.as_bytes()) {
+        if grpc::dialect_of(lower.as_bytes()).is_some() {
             let problem = Problem::new("gRPC compresses its own messages and is never compressed here");
             return Err(problem.remedy("leave it out"));
         }
@@ -55,11 +56,4 @@ impl Pattern {
             Self::Suffix(kind, suffix) => starts(kind) && ends(suffix),
         }
     }
-}
-
-/// `application/grpc`, `application/grpc+proto`, `application/grpc-web-text` and their like.
-pub(super) fn is_grpc(essence: &[u8]) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    let is_prefix = essence.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC));
-    is_prefix && matches!(essence.get(GRPC.len()), None | Some(b'+' | b'-'))
 }

@@ -2,3 +2,4 @@
 
 pub mod coding;
 pub mod template;
+pub mod whole_body;

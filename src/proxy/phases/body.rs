@@ -1,5 +1,6 @@
 //! Bodies on their way: the bound on a request's, the deadline of an answer's.
 
+use super::hold;
 use crate::proxy::RequestContext;
 use crate::rejection::Rejection;
 use bytes::Bytes;
@@ -38,6 +39,9 @@ pub fn request(
     if !end && cx.left().is_zero() && !session.was_upgraded() {
         cx.refused = Some(Box::new(too_slow()));
         return Err(Error::explain(ErrorType::HTTPStatus(408), "the request's body is too slow").into_down());
+    }
+    if cx.held.is_some() && !session.was_upgraded() {
+        hold::pass(session, body, end, cx)?;
     }
     // An HTTP/2 client may end its body with an empty frame, which Pingora would write as a last
     // chunk besides the one that ends the body, into a connection that the next request uses.

@@ -1,7 +1,7 @@
 //! What the request wants, and whether it may: form, route, policies.
 
 use super::admit::{self, Survey};
-use super::forward;
+use super::{forward, hold};
 use crate::message::grpc;
 use crate::policy::{Reply, Verdict, cors};
 use crate::proxy::{Gateway, RequestContext, reply};
@@ -18,7 +18,7 @@ use pingora_proxy::Session;
 /// Answers true if the request has its answer: a refusal, or what a policy or a local target says.
 pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
     // Boxed: the state of writing an answer is large, and a request that goes on needs none of it.
-    match decide(gateway, session, cx).await {
+    match decide(gateway, session, cx).await? {
         Verdict::Continue => {
             forward::lighten(session);
             return Ok(false);
@@ -29,7 +29,7 @@ pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestConte
     Ok(true)
 }
 
-async fn decide(gateway: &Gateway, session: &Session, cx: &mut RequestContext) -> Verdict {
+async fn decide(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<Verdict> {
     let request = session.req_header();
     let survey = Survey::of(request);
     cx.upgrade = survey.has_upgrade;
@@ -37,29 +37,36 @@ async fn decide(gateway: &Gateway, session: &Session, cx: &mut RequestContext) -
     let passed = admit::head(session, &survey, cx);
     let passed = passed.and_then(|()| if survey.has_via { no_loop(gateway, request) } else { Ok(()) });
     if let Err(rejection) = passed {
-        return Verdict::Reject(Box::new(rejection));
+        return Ok(Verdict::Reject(Box::new(rejection)));
     }
     if request.method == Method::OPTIONS && request.raw_path() == b"*" {
-        return options_of_the_server();
+        return Ok(options_of_the_server());
     }
     if let Err(rejection) = find_route(request, cx) {
-        return Verdict::Reject(Box::new(rejection));
+        return Ok(Verdict::Reject(Box::new(rejection)));
     }
     let listener = cx.listener_id();
     let RequestContext { snapshot, route, policy, .. } = cx;
-    let Some(route) = route.map(|id| snapshot.route(id)) else { return Verdict::Continue };
+    let Some(route) = route.map(|id| snapshot.route(id)) else { return Ok(Verdict::Continue) };
     let verdict = route.chains.on(listener).on_request(request, policy).await;
     if !matches!(verdict, Verdict::Continue) {
-        return verdict;
+        return Ok(verdict);
     }
-    if survey.content_length().is_some_and(|length| length > policy.body_limit) {
+    let length = survey.content_length();
+    if length.is_some_and(|length| length > policy.body_limit) {
         // A body that says how long it is need not come to be refused.
-        return Verdict::Reject(Box::new(super::body::too_long()));
+        return Ok(Verdict::Reject(Box::new(super::body::too_long())));
     }
-    match &route.target {
-        Target::Local(local) => local.answer(request, policy),
-        Target::Upstream(_) | Target::Split(_) => Verdict::Continue,
+    if policy.body_need.is_some() {
+        let verdict = Box::pin(hold::run(session, cx, length)).await?;
+        if !matches!(verdict, Verdict::Continue) {
+            return Ok(verdict);
+        }
     }
+    Ok(match cx.route().map(|route| &route.target) {
+        Some(Target::Local(local)) => local.answer(session.req_header(), &cx.policy),
+        Some(Target::Upstream(_) | Target::Split(_)) | None => Verdict::Continue,
+    })
 }
 
 fn find_route(request: &RequestHeader, cx: &mut RequestContext) -> std::result::Result<(), Rejection> {

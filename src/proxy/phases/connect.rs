@@ -93,7 +93,12 @@ pub fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     }
     let endpoint = &upstream.endpoints[cx.exchange.choice.as_ref().ok_or_else(gone)?.endpoint];
     let route = cx.route().ok_or_else(gone)?;
-    Ok(peer::for_attempt(endpoint, &route.timeouts, left))
+    let mut peer = peer::for_attempt(endpoint, &route.timeouts, left);
+    if cx.held.is_some() {
+        // Such a body goes out as one piece, so that the time of a piece says nothing about a pause.
+        peer.options.write_timeout = Some(left);
+    }
+    Ok(peer)
 }
 
 /// Nobody was connected to, so nothing was sent: another endpoint may have the request, whatever

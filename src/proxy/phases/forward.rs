@@ -1,6 +1,7 @@
 //! The request as the upstream gets it: the one path, the edits, and who we are.
 
 use super::admit::X_REQUEST_ID;
+use super::hold::Held;
 use crate::message::forwarded::{self, tells_of_hops};
 use crate::policy::context::HeaderEdit;
 use crate::proxy::{Gateway, RequestContext};
@@ -49,6 +50,10 @@ pub fn request(
         forwarding(headers, seen.forwarded, cx);
         host(headers, seen.host, cx);
         headers.append(header::VIA, gateway.via.clone());
+        if matches!(cx.held.as_deref(), Some(Held::Whole { .. })) {
+            // The client has been told to go on, and has.
+            headers.remove(header::EXPECT);
+        }
         if seen.cookies > 1 {
             join_cookies(headers);
         }

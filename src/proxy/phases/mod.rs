@@ -7,4 +7,5 @@ pub mod connect;
 pub mod fail;
 pub mod finish;
 pub mod forward;
+pub mod hold;
 pub mod respond;

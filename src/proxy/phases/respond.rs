@@ -1,5 +1,6 @@
 //! The answer on its way to the client.
 
+use super::hold;
 use crate::message::hop_by_hop::{self, Keep};
 use crate::policy::chain::Chain;
 use crate::policy::context::PolicyContext;
@@ -32,9 +33,14 @@ pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut Re
 
 /// The head goes to the client.
 pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut RequestContext) {
-    if answer.status.is_informational() {
+    // Pingora takes an interim answer (RFC 9110 section 15.2) for an early one, after which it would
+    // close.
+    let is_interim = answer.status.is_informational();
+    session.as_downstream_mut().set_close_on_response_before_downstream_finish(!is_interim);
+    if is_interim {
         return;
     }
+    hold::release(cx);
     policies(session.req_header(), answer, cx);
     if cx.policy.watches_answer {
         // Pingora has settled the framing before: a body that a policy makes anew has no length to declare.

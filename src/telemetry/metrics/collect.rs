@@ -171,6 +171,7 @@ impl State {
         }
         let dropped = self.access_log_dropped.load(Ordering::Relaxed);
         scrape.add(&table::ACCESS_LOG_DROPPED, &[], dropped as f64);
+        scrape.add(&table::BODY_MEMORY, &[], self.body_memory.load(Ordering::Relaxed) as f64);
         scrape.add(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
     }
 

@@ -94,6 +94,7 @@ struct State {
     certificates: Mutex<Vec<CertificateExpiry>>,
     connections: Mutex<Option<Box<ConnectionsOf>>>,
     access_log_dropped: Arc<AtomicU64>,
+    body_memory: Arc<AtomicU64>,
     process: process::Process,
 }
 
@@ -121,6 +122,7 @@ impl Metrics {
             certificates: Mutex::default(),
             connections: Mutex::default(),
             access_log_dropped: Arc::default(),
+            body_memory: Arc::default(),
             process: process::Process::new(),
         });
         let registry = Registry::new();
@@ -221,6 +223,11 @@ impl Metrics {
     /// The counter that access logs count their dropped lines on.
     pub fn access_log_dropped(&self) -> Arc<AtomicU64> {
         self.state.access_log_dropped.clone()
+    }
+
+    /// The memory of held request bodies, in bytes, for who holds them.
+    pub fn body_memory(&self) -> Arc<AtomicU64> {
+        self.state.body_memory.clone()
     }
 
     /// All metrics in Prometheus' text format 0.0.4.

@@ -50,6 +50,8 @@ table! {
         "When a listener's certificate ends, in seconds since 1970; subtract time() for what is left.";
     ACCESS_LOG_DROPPED COUNTER "tollgate_access_log_dropped_total" []
         "Lines of the access log that were dropped: the queue was full, or the write failed.";
+    BODY_MEMORY GAUGE "tollgate_body_memory_bytes" []
+        "Memory of request bodies that are held because a policy has to see them whole; process.body_memory bounds it.";
     BUILD_INFO GAUGE "tollgate_build_info" ["version"]
         "Always 1; the label says which version runs.";
     PROCESS_CPU COUNTER "process_cpu_seconds_total" []
