@@ -39,7 +39,7 @@ fn log(criterion: &mut Criterion) {
         listener: "public",
         route: Some("orders"),
         upstream: Some("backend"),
-        endpoint: Some(([127, 0, 0, 1], 8080).into()),
+        endpoint: Some("127.0.0.1:8080"),
         client: Some([192, 0, 2, 1].into()),
         method: "GET",
         host: Some(b"api.example.com"),

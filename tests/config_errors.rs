@@ -137,6 +137,27 @@ const MISTAKES: &[(&str, &str)] = &[
     ("no_endpoints", "upstreams:\n  a: { endpoints: [] }\n"),
     ("all_weights_zero", "upstreams:\n  a: { endpoints: [{ address: 127.0.0.1:1, weight: 0 }] }\n"),
     ("endpoint_twice", "upstreams:\n  a:\n    endpoints:\n      - 127.0.0.1:1\n      - 127.0.0.1:1\n"),
+    ("socket_without_path", "upstreams:\n  a: { endpoints: [\"unix:\"] }\n"),
+    ("balance_unknown", "upstreams:\n  a: { endpoints: [127.0.0.1:1], balance: round_robbin }\n"),
+    (
+        "hash_of_nothing",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], balance: { hash: { header: \"a b\" } } }\n",
+    ),
+    (
+        "sticky_cookie",
+        "upstreams:\n  a:\n    endpoints: [127.0.0.1:1]\n    balance: { sticky: { cookie: \"a b\", secret: short, path: x, domain: \"a/b\", same_site: none } }\n",
+    ),
+    ("protocol_unknown", "upstreams:\n  a: { endpoints: [127.0.0.1:1], protocol: h2 }\n"),
+    (
+        "tls_to_an_upstream",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], tls: { server_name: \"https://a\", verify: off } }\n  b: { endpoints: [\"unix:x\"], tls: {} }\n",
+    ),
+    ("retry_on_what", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [reset, resset] } }\n"),
+    ("retry_on_success", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [200] } }\n"),
+    ("retry_twice", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [503, 503] } }\n"),
+    ("backoff", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 25ms } }\n"),
+    ("backoff_backwards", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 2s..1s } }\n"),
+    ("budget_is_the_upstreams", "routes:\n  a: { retry: { budget: 5% }, to: { echo: {} } }\n"),
     ("endpoint_port_zero", "upstreams:\n  a: { endpoints: [127.0.0.1:0] }\n"),
     ("split_of_nothing", "routes:\n  a: { to: { split: { weights: {} } } }\n"),
     (

@@ -1,9 +1,10 @@
 //! Every file in `conf/examples` is read by the production `check` and serves requests that show
 //! what it is for. A file without an entry here is a red test.
 
-use crate::harness::{Answer, Authority, Client, Gateway, Origin, binary, curl, send, wait_until};
+use crate::harness::{Answer, Authority, Client, Gateway, Modern, Origin, binary, curl, send, wait_until};
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -97,6 +98,20 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /hello", 200, &["origin"]),
         ],
         more: |_| {},
+    },
+    Example {
+        name: "balance.yaml",
+        asks: &[
+            ask("web", "GET /turns", 200, &["origin 910"]),
+            ask("web", "GET /busy", 200, &["origin 910"]),
+            ask("web", "GET /drawn", 200, &["origin 910"]),
+            ask("web", "GET /caches\nx-user: alice", 200, &["origin 910"]),
+        ],
+        more: |gateway| {
+            let ask = || send(gateway.web(), &wire("GET /caches\nx-user: alice")).text();
+            let first = ask();
+            assert!((0..8).all(|_| ask().lines().next() == first.lines().next()), "the same user");
+        },
     },
     example(
         "body-limit.yaml",
@@ -385,6 +400,14 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "retry.yaml",
+        &[
+            ask("web", "GET /", 200, &["origin 9101"]),
+            ask("web", "GET /", 200, &["origin 9101"]),
+            ask("web", "GET /once", 503, &["overloaded"]),
+        ],
+    ),
+    example(
         "rewrite.yaml",
         &[
             ask("web", "GET /shop/a/b?c=d", 200, &["GET /v2/shop/a/b?c=d HTTP"]),
@@ -422,6 +445,18 @@ const EXAMPLES: &[Example] = &[
             assert_eq!(first, second, "a session stays on its side");
             let canary = first.iter().filter(|canary| **canary).count();
             assert!((1..40).contains(&canary), "{canary} of 100 sessions meet the canary");
+        },
+    },
+    Example {
+        name: "sticky-cookie.yaml",
+        asks: &[ask("web", "GET /", 200, &["set-cookie: endpoint=", "; httponly; samesite=lax"])],
+        more: |gateway| {
+            let first = send(gateway.web(), &wire("GET /"));
+            let cookie = first.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+            for _ in 0..5 {
+                let again = send(gateway.web(), &wire(&format!("GET /\ncookie: {cookie}")));
+                assert_eq!(again.text().lines().next(), first.text().lines().next());
+            }
         },
     },
     example(
@@ -484,6 +519,12 @@ const EXAMPLES: &[Example] = &[
             ),
         ],
     ),
+    example("upstream-http2.yaml", &[ask("web", "GET /a", 200, &["\"version\":\"HTTP/2.0\""])]),
+    example(
+        "upstream-tls.yaml",
+        &[ask("web", "GET /a", 200, &["\"sni\":\"orders.internal\"", "\"client\":\"me\"", "HTTP/2.0"])],
+    ),
+    example("upstream-unix.yaml", &[ask("web", "GET /", 200, &["socket"])]),
     Example {
         name: "websocket.yaml",
         asks: &[ask("web", "GET /chat/hello", 200, &["GET /chat/hello"])],
@@ -558,6 +599,7 @@ fn every_example_does_what_it_shows() {
 fn show(example: &Example) {
     let origins = [origin("9101"), origin("9102")];
     let folder = with_files();
+    let others = Others::new(folder.path());
     let sources = match example.name {
         "folder" => vec!["folder/listeners.yaml", "folder/orders.yaml", "folder/stock.yaml"],
         name => vec![name],
@@ -566,7 +608,7 @@ fn show(example: &Example) {
         .iter()
         .map(|source| {
             let text = std::fs::read_to_string(examples().join(source)).unwrap();
-            (source.trim_start_matches("../"), with_addresses(&text, &origins))
+            (source.trim_start_matches("../"), others.with_addresses(with_addresses(&text, &origins)))
         })
         .collect();
     let files: Vec<(&str, &str)> = texts.iter().map(|(file, text)| (*file, text.as_str())).collect();
@@ -587,11 +629,13 @@ fn with_files() -> TempDir {
     authority.issue(&tls, "api", &["api.example.com"]);
     authority.issue(&tls, "apps", &["*.apps.example.com"]);
     authority.issue(&tls, "me", &["me.example"]);
+    authority.issue(&tls, "orders", &["orders.internal"]);
     authority.issue(&tls, "former", &["former.example"]);
     authority.revoke(&tls, &["former"]);
     std::fs::copy(folder.path().join("tls/ca.pem"), folder.path().join("tls/clients.pem")).unwrap();
     std::fs::create_dir_all(folder.path().join("secrets")).unwrap();
     std::fs::write(folder.path().join("secrets/admin-token"), "secret\n").unwrap();
+    std::fs::write(folder.path().join("secrets/sticky-secret"), "0123456789abcdef\n").unwrap();
     folder
 }
 
@@ -620,6 +664,45 @@ fn with_addresses(text: &str, origins: &[Origin; 2]) -> String {
         }
     }
     text
+}
+
+/// Origins of other kinds.
+struct Others {
+    clear: Modern,
+    tls: Modern,
+    overloaded: Origin,
+}
+
+impl Others {
+    fn new(folder: &Path) -> Self {
+        let socket = folder.join("run/app.sock");
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // All of the request, lest the answer is lost by what is left of it.
+                let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                let _ =
+                    stream.write_all(&crate::harness::answer("200 OK", "connection: close\r\n", "socket"));
+            }
+        });
+        let overloaded = crate::harness::answer("503 Service Unavailable", "", "overloaded");
+        Self {
+            clear: Modern::clear(),
+            tls: Modern::tls(&folder.join("tls"), "orders", &["h2", "http/1.1"], Some("ca.pem")),
+            overloaded: Origin::start(move |_, stream| stream.write_all(&overloaded).is_ok()),
+        }
+    }
+
+    fn with_addresses(&self, text: String) -> String {
+        let replace = |text: String, port: &str, address: std::net::SocketAddr| {
+            text.replace(&format!("127.0.0.1:{port}"), &address.to_string())
+        };
+        let text = replace(text, "9103", self.clear.address());
+        let text = replace(text, "9443", self.tls.address());
+        replace(text, "9104", self.overloaded.address())
+    }
 }
 
 /// Says its name and what it got; slow at `/quick`.

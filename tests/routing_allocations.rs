@@ -8,8 +8,10 @@ mod routes;
 use routes::Layout;
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
+use std::sync::Arc;
 use tollgate::message::normalize::{Options, normalize};
 use tollgate::routing::Found;
+use tollgate::upstream::Upstream;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -72,4 +74,20 @@ fn a_normal_path_allocates_nothing() {
     let (count, normal) = allocations(|| normalize("/orders/4711/%C3%A9", Options::default()));
     assert!(normal.is_ok());
     assert_eq!(count, 0);
+}
+
+#[test]
+fn a_choice_among_a_thousand_endpoints_allocates_nothing() {
+    let endpoints: Vec<String> = (1..=1000).map(|port| format!("'127.0.0.1:{port}'")).collect();
+    for balance in ["round_robin", "least_request", "random", "{ hash: path }", "{ sticky: { cookie: s } }"] {
+        let yaml = format!("balance: {balance}\nendpoints: [{}]", endpoints.join(", "));
+        let config = Arc::new(serde_saphyr::from_str(&yaml).unwrap());
+        let (upstream, _) = Upstream::compile(&"u".parse().unwrap(), &config, &Arc::default()).unwrap();
+        upstream.endpoints().endpoints()[7].state.set_draining(true);
+        for hint in [None, Some(1), Some(u64::MAX)] {
+            let (count, choice) = allocations(|| upstream.choose(hint, &[]));
+            assert!(choice.is_some());
+            assert_eq!(count, 0, "{balance}");
+        }
+    }
 }

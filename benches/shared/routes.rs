@@ -78,7 +78,7 @@ pub fn routes(layout: Layout, count: usize) -> Vec<(Name, Route)> {
                 priority: 0,
                 policies: Default::default(),
                 timeouts: Default::default(),
-                retry: None,
+                retry: Default::default(),
                 upgrades: Vec::new(),
                 error_pages: Default::default(),
                 to: Target::Echo(Echo {}),

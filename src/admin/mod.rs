@@ -117,8 +117,9 @@ impl Admin {
             (_, ["routes", name, state @ ("on" | "off")]) => {
                 views::switch_route(snapshot, name, *state == "off")
             }
-            (_, ["upstreams", name, endpoint, state @ ("drain" | "resume")]) => {
-                views::drain(snapshot, name, endpoint, *state == "drain")
+            // The path of a Unix socket has slashes of its own.
+            (_, ["upstreams", name, endpoint @ .., state @ ("drain" | "resume")]) => {
+                views::drain(snapshot, name, &endpoint.join("/"), *state == "drain")
             }
             _ => problem(StatusCode::NOT_FOUND, "there is nothing here to change; see /"),
         }

@@ -34,9 +34,9 @@ pub(super) fn routes(snapshot: &Snapshot) -> Value {
 /// The upstreams in force, in the order of their names.
 pub(super) fn upstreams(snapshot: &Snapshot) -> Value {
     let upstreams = snapshot.upstreams.iter().map(|(upstream, _)| {
-        let endpoints = upstream.endpoints.iter().map(|endpoint| {
+        let endpoints = upstream.endpoints().endpoints().iter().map(|endpoint| {
             json!({
-                "address": endpoint.address.to_string(),
+                "address": endpoint.label,
                 "weight": endpoint.weight,
                 "in_flight": endpoint.state.in_flight(),
                 "draining": endpoint.state.draining(),
@@ -59,7 +59,7 @@ pub(super) fn switch_route(snapshot: &Snapshot, name: &str, off: bool) -> Answer
 pub(super) fn drain(snapshot: &Snapshot, name: &str, address: &str, draining: bool) -> Answer {
     let endpoints = snapshot.upstreams.iter().filter(|(upstream, _)| upstream.name.as_str() == name);
     let endpoint =
-        endpoints.flat_map(|(upstream, _)| &upstream.endpoints).find(|e| e.address.to_string() == address);
+        endpoints.flat_map(|(upstream, _)| upstream.endpoints().endpoints()).find(|e| *e.label == *address);
     let Some(endpoint) = endpoint else {
         return problem(StatusCode::NOT_FOUND, "there is no such upstream or endpoint");
     };

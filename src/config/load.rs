@@ -3,6 +3,7 @@
 use super::environment::{Environment, ProcessEnvironment};
 use super::error::{ConfigError, ConfigErrors};
 use super::model::Document;
+use super::model::upstream::{Balance, StickyCookie};
 use super::read::read;
 use super::source::{self, Locator, Source, Sources, locate, whole_file};
 use super::tree::Fault;
@@ -271,16 +272,28 @@ fn add_named<K: Ord + Clone + std::fmt::Display, V>(
 
 /// Puts the contents of secret files in the place of their names.
 fn read_secrets(config: &mut Config, findings: &mut Vec<Finding>) {
-    let path = ConfigPath::root().key("admin").key("token");
-    if let Some(admin) = &mut config.admin
-        && let Secret::File(file) = &admin.token
-    {
+    let Config { admin, upstreams, secret_files, .. } = config;
+    let mut put = |of: &mut Secret, path: ConfigPath| {
+        let Secret::File(file) = &*of else { return };
         match secret(file) {
             Ok(secret) => {
-                config.secret_files.push(file.clone());
-                admin.token = secret;
+                secret_files.push(file.clone());
+                *of = secret;
             }
             Err(problem) => findings.push(Finding::error(path.key("file"), problem)),
+        }
+    };
+    if let Some(admin) = admin {
+        put(&mut admin.token, ConfigPath::root().key("admin").key("token"));
+    }
+    for (name, upstream) in upstreams {
+        if !matches!(&upstream.balance, Balance::Sticky(StickyCookie { secret: Some(Secret::File(_)), .. })) {
+            continue;
+        }
+        if let Balance::Sticky(StickyCookie { secret: Some(key), .. }) = &mut Arc::make_mut(upstream).balance
+        {
+            let path = ConfigPath::root().key("upstreams").key(name).key("balance").key("sticky");
+            put(key, path.key("secret"));
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::environment::{Environment, Replacing};
 use super::model::Document;
 use super::model::telemetry::LogTarget;
+use super::model::upstream::{Balance, StickyCookie, Upstream};
 use super::tree::{self, Fault, Key, Kind, Node, Parsed, Place};
 use crate::policy::config::Setting;
-use crate::values::{ConfigPath, Problem, Secret, Step, nearest};
+use crate::values::{ConfigPath, EndpointAddress, Problem, Secret, Step, nearest};
 use serde::Deserialize as _;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -172,6 +173,9 @@ fn resolve(document: &mut Document, folder: &Path) {
             client.crl.as_mut().map(absolute);
         }
     }
+    for upstream in document.upstreams.values_mut().filter(|upstream| names_files(upstream)) {
+        resolve_upstream(Arc::make_mut(upstream), folder);
+    }
     for host in document.hosts.values_mut().filter(|host| !host.error_pages.is_empty()) {
         Arc::make_mut(host).error_pages.values_mut().for_each(absolute);
     }
@@ -187,6 +191,31 @@ fn resolve(document: &mut Document, folder: &Path) {
         && let Setting::On(log) = &mut telemetry.access_log
         && let LogTarget::File(path) = &mut log.to
     {
+        absolute(path);
+    }
+}
+
+fn names_files(upstream: &Upstream) -> bool {
+    upstream.tls.is_some()
+        || upstream.endpoints.iter().any(|endpoint| endpoint.address.unix().is_some())
+        || matches!(upstream.balance, Balance::Sticky(_))
+}
+
+fn resolve_upstream(upstream: &mut Upstream, folder: &Path) {
+    let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
+    for endpoint in &mut upstream.endpoints {
+        if let EndpointAddress::Unix(path) = &mut endpoint.address {
+            absolute(path);
+        }
+    }
+    if let Some(tls) = &mut upstream.tls {
+        tls.ca.as_mut().map(absolute);
+        if let Some(client) = &mut tls.client {
+            absolute(&mut client.certificate);
+            absolute(&mut client.key);
+        }
+    }
+    if let Balance::Sticky(StickyCookie { secret: Some(Secret::File(path)), .. }) = &mut upstream.balance {
         absolute(path);
     }
 }

@@ -8,7 +8,7 @@ use crate::runtime::snapshot::Host;
 use crate::runtime::{Listener, Route, Snapshot};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::TraceContext;
-use crate::upstream::Choice;
+use crate::upstream::{Choice, Endpoint};
 use crate::values::{ListenerId, RouteId};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -57,10 +57,16 @@ pub struct Exchange {
     pub upstream: Option<usize>,
     /// The endpoint of the attempt that is under way.
     pub choice: Option<Choice>,
-    /// Endpoints that could not be connected to.
-    pub tried: Vec<usize>,
+    /// What of the request decides about its endpoint.
+    pub hint: Option<u64>,
+    /// Endpoints that failed.
+    pub tried: Vec<Arc<Endpoint>>,
     /// Attempts begun.
     pub attempts: u8,
+    /// Those of them that only replaced a connection which had ended in the pool.
+    pub renewals: u8,
+    /// How long the next attempt waits.
+    pub wait: Duration,
     /// The longest that the whole may take.
     pub total: Duration,
     /// When the first attempt began.

@@ -74,7 +74,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, cx: &mut Box<RequestContext>) -> Result<Box<HttpPeer>> {
-        phases::connect::peer(cx)
+        phases::connect::peer(cx).await
     }
 
     fn fail_to_connect(

@@ -28,7 +28,7 @@ fn case(name: &str, matches: Vec<Match>) -> Case {
         priority: 0,
         policies: Default::default(),
         timeouts: Default::default(),
-        retry: None,
+        retry: Default::default(),
         upgrades: Vec::new(),
         error_pages: BTreeMap::new(),
         to: Target::Echo(Echo {}),

@@ -59,11 +59,12 @@ impl Compiler {
             pages: Reader::default(),
             found: Vec::new(),
             layers: Vec::new(),
-            upstreams: config.upstreams.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect(),
+            indices: config.upstreams.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect(),
             shared: HashMap::new(),
         };
         let listeners = work.listeners();
         let hosts = work.hosts();
+        let upstreams = work.upstreams();
         let (routes, router) = work.routes(&listeners);
         let Work { mut found, .. } = work;
         let mut seen = HashSet::new();
@@ -72,12 +73,7 @@ impl Compiler {
             return Err(found);
         }
         let names = || config.upstreams.keys().map(Name::as_str);
-        let upstreams = config
-            .upstreams
-            .iter()
-            .map(|(name, upstream)| Upstream::compile(name, upstream, &self.retained))
-            .zip(self.metrics.upstreams(names()))
-            .collect();
+        let upstreams = upstreams.into_iter().zip(self.metrics.upstreams(names())).collect();
         let snapshot = Snapshot {
             config: Arc::clone(config),
             router,
@@ -148,7 +144,8 @@ struct Work<'a> {
     found: Vec<Finding>,
     /// The layers of listeners that have one.
     layers: Vec<Layer<'a>>,
-    upstreams: HashMap<&'a str, usize>,
+    /// Places of upstreams in the snapshot.
+    indices: HashMap<&'a str, usize>,
     /// Chains of routes without policies of their own, by the listener's layer.
     shared: HashMap<Option<usize>, Arc<Chain>>,
 }
@@ -226,6 +223,23 @@ impl<'a> Work<'a> {
         hosts
     }
 
+    /// The upstreams, in the order of their names; those that are wrong are left out.
+    fn upstreams(&mut self) -> Vec<Upstream> {
+        let mut upstreams = Vec::with_capacity(self.config.upstreams.len());
+        for (name, config) in &self.config.upstreams {
+            let path = || ConfigPath::root().key("upstreams").key(name);
+            let findings = match Upstream::compile(name, config, &self.compiler.retained) {
+                Ok((upstream, warnings)) => {
+                    upstreams.push(upstream);
+                    warnings
+                }
+                Err(findings) => findings,
+            };
+            self.found.extend(findings.into_iter().map(|finding| finding.under(&path())));
+        }
+        upstreams
+    }
+
     fn routes(&mut self, listeners: &[Option<Listener>]) -> (Box<[Route]>, Router) {
         let ids: HashMap<&str, ListenerId> =
             listeners.iter().flatten().map(|listener| (listener.name.as_str(), listener.id)).collect();
@@ -260,7 +274,7 @@ impl<'a> Work<'a> {
                 chains: self.chains(name, config, bound(&config.on).as_deref(), &scope),
                 target,
                 timeouts: config.timeouts.clone(),
-                attempts: config.retry.as_ref().map(|retry| retry.attempts),
+                retry: config.retry.clone(),
                 upgrades: config.upgrades.as_slice().into(),
                 pages,
                 metrics,
@@ -360,9 +374,9 @@ impl<'a> Work<'a> {
     }
 
     fn upstream(&mut self, name: &Name, path: &ConfigPath) -> Option<usize> {
-        let known = self.upstreams.get(name.as_str()).copied();
+        let known = self.indices.get(name.as_str()).copied();
         if known.is_none() {
-            let problem = Problem::unknown("upstream", name.as_str(), self.upstreams.keys().copied());
+            let problem = Problem::unknown("upstream", name.as_str(), self.indices.keys().copied());
             self.found.push(Finding::error(path.clone(), problem));
         }
         known

@@ -6,6 +6,7 @@ use crate::compose::Local;
 use crate::config::Config;
 use crate::config::model::listener as model;
 use crate::config::model::route::{RouteTimeouts, Sticky, Upgrade};
+use crate::config::model::upstream::RouteRetry;
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
 use crate::policy::chain::Chain;
@@ -47,8 +48,8 @@ pub struct Route {
     pub target: Target,
     /// Its own times.
     pub timeouts: RouteTimeouts,
-    /// Its own number of attempts.
-    pub attempts: Option<u8>,
+    /// Its own say in further attempts.
+    pub retry: RouteRetry,
     /// What its clients may upgrade to.
     pub upgrades: Box<[Upgrade]>,
     /// Its own error pages.

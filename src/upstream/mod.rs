@@ -1,32 +1,43 @@
 //! Where to: upstreams, their endpoints, and which of them gets the next request.
 
 pub mod balance;
+mod endpoint;
+mod key;
+mod maker;
 pub mod peer;
+pub mod retry;
+mod set;
+mod tls;
+
+pub use endpoint::{Choice, Endpoint, EndpointState};
+pub use key::Asking;
+pub use set::EndpointSet;
 
 use crate::config::model::upstream as model;
 use crate::retained::{Retained, StableId};
-use crate::values::Name;
-use balance::RoundRobin;
+use crate::values::{ConfigPath, Finding, Name};
 use http::HeaderValue;
-use std::net::SocketAddr;
+use key::Key;
+use maker::Maker;
+use retry::Retries;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use tls::UpstreamTls;
 
 /// An upstream, compiled.
 #[derive(Debug)]
 pub struct Upstream {
     /// Its name.
     pub name: Name,
-    /// Its endpoints, in the order of the configuration.
-    pub endpoints: Box<[Endpoint]>,
     /// What the upstream sees as Host.
     pub host: Host,
     /// How long things may take.
     pub timeouts: model::Timeouts,
-    /// Attempts in all.
-    pub attempts: u8,
-    turns: RoundRobin,
-    cursor: Arc<AtomicUsize>,
+    /// When a request is tried again.
+    pub retries: Retries,
+    key: Key,
+    set: EndpointSet,
+    /// Holds what must not be drawn anew by a reload.
+    _maker: Maker,
 }
 
 /// The Host that an upstream sees.
@@ -40,114 +51,71 @@ pub enum Host {
     Name(HeaderValue),
 }
 
-/// One endpoint, compiled.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// The address as a Host value and a log field.
-    pub label: HeaderValue,
-    /// Its weight.
-    pub weight: u16,
-    /// What outlives the configuration.
-    pub state: Arc<EndpointState>,
-    peer: peer::Peer,
-}
-
-/// What is known of an endpoint across configurations.
-#[derive(Debug, Default)]
-pub struct EndpointState {
-    in_flight: AtomicU64,
-    draining: AtomicBool,
-}
-
-impl EndpointState {
-    /// Requests that are on their way to it now.
-    pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// True if it gets no new requests because an operator said so.
-    pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    /// Starts or ends a drain.
-    pub fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Ordering::Relaxed);
-    }
-}
-
-/// A request that counts as in flight at an endpoint until this is dropped, whatever happens to it.
-#[derive(Debug)]
-pub struct InFlight(Arc<EndpointState>);
-
-impl InFlight {
-    fn new(state: &Arc<EndpointState>) -> Self {
-        state.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(state))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// An endpoint that was chosen for a request.
-#[derive(Debug)]
-pub struct Choice {
-    /// Its place among the upstream's endpoints.
-    pub endpoint: usize,
-    /// Counts the request as long as it lives.
-    pub in_flight: InFlight,
-}
-
 impl Upstream {
     /// Makes of the text what requests are sent by. The text was checked: it has endpoints, not
-    /// all of weight zero, and its host is one.
-    pub fn compile(name: &Name, config: &model::Upstream, retained: &Retained) -> Self {
-        let endpoints: Box<[Endpoint]> = config
-            .endpoints
-            .iter()
-            .map(|endpoint| Endpoint {
-                address: endpoint.address,
-                label: header_value(&endpoint.address.to_string()),
-                weight: endpoint.weight,
-                state: retained.get_or(
-                    StableId::new("endpoint", format_args!("{name}/{}", endpoint.address)),
-                    EndpointState::default,
-                ),
-                peer: peer::plain(endpoint.address, config),
-            })
-            .collect();
-        let weights: Vec<u16> = endpoints.iter().map(|endpoint| endpoint.weight).collect();
-        Self {
+    /// all of weight zero, and its host is one. Paths of findings are relative to the upstream.
+    ///
+    /// # Errors
+    /// All findings, the warnings included, if one of them is an error.
+    pub fn compile(
+        name: &Name,
+        config: &Arc<model::Upstream>,
+        retained: &Arc<Retained>,
+    ) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
+        let under_tls = |findings: Vec<Finding>| {
+            let path = ConfigPath::root().key("tls");
+            findings.into_iter().map(|finding| finding.under(&path)).collect::<Vec<_>>()
+        };
+        let (tls, warnings) = match config.tls.as_ref().map(UpstreamTls::compile).transpose() {
+            Ok(compiled) => compiled.map_or((None, Vec::new()), |(tls, found)| (Some(tls), under_tls(found))),
+            Err(found) => return Err(under_tls(found)),
+        };
+        let maker = Maker::new(name, config, tls.as_ref(), retained);
+        let set = maker.set(&config.endpoints).map_err(|(index, problem)| {
+            let path = ConfigPath::root().key("endpoints").index(index);
+            vec![Finding::error(path, problem)]
+        })?;
+        let upstream = Self {
             name: name.clone(),
-            endpoints,
             host: match &config.host {
                 model::HostRewrite::Keep => Host::Keep,
                 model::HostRewrite::Endpoint => Host::Endpoint,
                 model::HostRewrite::Name(host) => Host::Name(header_value(host)),
             },
             timeouts: config.timeouts.clone(),
-            attempts: config.retry.attempts,
-            turns: RoundRobin::new(&weights),
-            cursor: retained.get_or(StableId::new("cursor", name), AtomicUsize::default),
-        }
+            retries: Retries::new(
+                &config.retry,
+                retained.get_or(StableId::new("retries", name), Default::default),
+            ),
+            key: Key::new(&config.balance),
+            set,
+            _maker: maker,
+        };
+        Ok((upstream, warnings))
     }
 
-    /// The endpoint whose turn it is, leaving out those that drain and those in `tried`. None if
-    /// that leaves none. If only tried ones are left, one of them gets another chance.
-    pub fn choose(&self, tried: &[usize]) -> Option<Choice> {
-        let open = |at: &usize| !self.endpoints[*at].state.draining();
-        let fresh = |at: &usize| open(at) && !tried.contains(at);
-        let at = self
-            .turns
-            .next(&self.cursor, self.endpoints.len(), fresh)
-            .or_else(|| self.turns.next(&self.cursor, self.endpoints.len(), open))?;
-        Some(Choice { endpoint: at, in_flight: InFlight::new(&self.endpoints[at].state) })
+    /// Its endpoints now.
+    pub fn endpoints(&self) -> &EndpointSet {
+        &self.set
+    }
+
+    /// What of a request decides about its endpoint.
+    pub fn hint(&self, asking: &Asking<'_>) -> Option<u64> {
+        self.key.hint(asking)
+    }
+
+    /// The endpoint for a request that brings `hint`, leaving out those that drain and those in
+    /// `tried`. None if that leaves none. If only tried ones are left, one of them gets another
+    /// chance.
+    pub fn choose(&self, hint: Option<u64>, tried: &[Arc<Endpoint>]) -> Option<Choice> {
+        self.set.choose(hint, tried)
+    }
+
+    /// The `Set-Cookie` that keeps a client at this endpoint, unless it brought that already.
+    pub fn set_cookie(&self, endpoint: &Endpoint, hint: Option<u64>, over_tls: bool) -> Option<HeaderValue> {
+        let Key::Sticky(cookie) = &self.key else { return None };
+        let id = endpoint.sticky_id.filter(|id| hint != Some(*id))?;
+        cookie.value(id, over_tls)
     }
 }
 
@@ -158,49 +126,4 @@ fn header_value(text: &str) -> HeaderValue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn upstream(yaml: &str, retained: &Retained) -> Upstream {
-        let config: model::Upstream = serde_saphyr::from_str(yaml).unwrap();
-        Upstream::compile(&"u".parse().unwrap(), &config, retained)
-    }
-
-    fn picks(upstream: &Upstream, n: usize) -> Vec<usize> {
-        (0..n).map(|_| upstream.choose(&[]).unwrap().endpoint).collect()
-    }
-
-    #[test]
-    fn weights_are_kept_and_spread() {
-        let retained = Retained::default();
-        let upstream = upstream(
-            "endpoints: [{ address: '127.0.0.1:1', weight: 3 }, '127.0.0.1:2', { address: '127.0.0.1:3', weight: 0 }]",
-            &retained,
-        );
-        assert_eq!(picks(&upstream, 8), [0, 0, 1, 0, 0, 0, 1, 0]);
-    }
-
-    #[test]
-    fn a_draining_endpoint_gets_nothing_and_a_tried_one_only_as_a_last_resort() {
-        let retained = Retained::default();
-        let upstream = upstream("endpoints: ['127.0.0.1:1', '127.0.0.1:2']", &retained);
-        upstream.endpoints[0].state.set_draining(true);
-        assert_eq!(picks(&upstream, 3), [1, 1, 1]);
-        assert_eq!(upstream.choose(&[1]).unwrap().endpoint, 1);
-        upstream.endpoints[1].state.set_draining(true);
-        assert!(upstream.choose(&[]).is_none());
-    }
-
-    #[test]
-    fn state_survives_a_reload_and_in_flight_returns_to_zero() {
-        let retained = Retained::default();
-        let old = upstream("endpoints: ['127.0.0.1:1', '127.0.0.1:2']", &retained);
-        old.endpoints[0].state.set_draining(true);
-        let choice = old.choose(&[]).unwrap();
-        let new = upstream("endpoints: ['127.0.0.1:2', '127.0.0.1:1']", &retained);
-        assert!(new.endpoints[1].state.draining());
-        assert_eq!(new.endpoints[0].state.in_flight(), 1);
-        drop(choice);
-        assert_eq!(new.endpoints[0].state.in_flight(), 0);
-    }
-}
+mod tests;

@@ -1,33 +1,109 @@
-//! The one place that makes a Pingora peer: address, pool key, timeouts.
+//! The one place that makes a Pingora peer: address, TLS, pool key, timeouts.
 
+use super::tls::UpstreamTls;
 use super::{Endpoint, Upstream};
 use crate::config::model::{route::RouteTimeouts, upstream as model};
+use crate::values::{EndpointAddress, Problem};
+use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions, Scheme};
-use std::net::SocketAddr;
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An endpoint as Pingora connects to it.
 pub(super) type Peer = HttpPeer;
 
-/// A peer in the clear. `HttpPeer::new` resolves names and panics; this takes an address.
-pub(super) fn plain(address: SocketAddr, config: &model::Upstream) -> HttpPeer {
-    let mut options = PeerOptions::new();
-    options.idle_timeout = Some(config.idle_timeout.get());
-    options.connection_timeout = Some(config.timeouts.connect.get());
-    options.total_connection_timeout = Some(config.timeouts.connect.get());
-    options.read_timeout = Some(config.timeouts.read.get());
-    options.write_timeout = Some(config.timeouts.write.get());
-    // Upgrades do not come this way.
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-    HttpPeer {
-        _address: PeerAddress::Inet(address),
-        scheme: Scheme::HTTP,
-        sni: String::new(),
-        proxy: None,
-        client_cert_key: None,
-        group_key: 0,
-        options,
+/// How many requests an HTTP/2 connection carries at a time, unless the endpoint allows fewer.
+const STREAMS: usize = 100;
+
+/// What the peers of an upstream have in common.
+#[derive(Debug)]
+pub(super) struct Template {
+    options: PeerOptions,
+    scheme: Scheme,
+    client: Option<Arc<CertKey>>,
+    server_name: Option<String>,
+    /// What tells connections apart that Pingora's own key does not: protocol, authorities, our
+    /// certificate. Times are not in it, so that another timeout keeps the pool.
+    group_key: u64,
+}
+
+impl Template {
+    /// Reads what an upstream's peers are made of.
+    pub fn new(config: &model::Upstream, tls: Option<&UpstreamTls>) -> Self {
+        let mut options = PeerOptions::new();
+        options.idle_timeout = Some(config.idle_timeout.get());
+        options.connection_timeout = Some(config.timeouts.connect.get());
+        options.total_connection_timeout = Some(config.timeouts.connect.get());
+        options.read_timeout = Some(config.timeouts.read.get());
+        options.write_timeout = Some(config.timeouts.write.get());
+        // Upgrades do not come this way.
+        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        // In the clear nobody negotiates: a smallest version of 2 is prior knowledge.
+        options.alpn = match (config.protocol, tls) {
+            (model::Protocol::Http1, _) | (model::Protocol::Auto, None) => ALPN::H1,
+            (model::Protocol::Auto, Some(_)) => ALPN::H2H1,
+            (model::Protocol::Http2, _) => ALPN::H2,
+        };
+        options.max_h2_streams = STREAMS;
+        let mut client = None;
+        if let Some(tls) = tls {
+            options.verify_cert = tls.verify;
+            options.verify_hostname = tls.verify;
+            options.ca = tls.authorities.as_ref().map(|list| {
+                let parsed = list.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509));
+                parsed.collect::<Arc<CaType>>()
+            });
+            client = tls.client.as_ref().map(|(chain, key)| {
+                let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+                Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
+            });
+        }
+        let mut hasher = DefaultHasher::new();
+        config.protocol.hash(&mut hasher);
+        tls.hash(&mut hasher);
+        Self {
+            options,
+            scheme: Scheme::from_tls_bool(tls.is_some()),
+            client,
+            server_name: tls.and_then(|tls| tls.server_name.clone()),
+            group_key: hasher.finish(),
+        }
+    }
+
+    /// The peer at an address. `name` is what the endpoint is called if the configuration gives no
+    /// `server_name`. `HttpPeer::new` resolves names and panics; this takes an address.
+    ///
+    /// # Errors
+    /// The path of a Unix socket that is none.
+    pub fn peer(&self, address: &EndpointAddress, name: Option<&str>) -> Result<Peer, Problem> {
+        let to = match address {
+            EndpointAddress::Inet(address) => PeerAddress::Inet(*address),
+            EndpointAddress::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
+                .map(PeerAddress::Unix)
+                .map_err(|error| Problem::new(format!("`{address}` cannot be a socket: {error}")))?,
+        };
+        // Never empty: Pingora takes an empty name for leave not to verify.
+        let ip = || address.inet().map_or_else(|| "localhost".to_owned(), |it| it.ip().to_string());
+        let sni = match self.scheme {
+            Scheme::HTTP => String::new(),
+            Scheme::HTTPS => {
+                let name = self.server_name.as_deref().or(name);
+                name.map_or_else(ip, |name| name.trim_end_matches('.').to_owned())
+            }
+        };
+        Ok(HttpPeer {
+            _address: to,
+            scheme: self.scheme.clone(),
+            sni,
+            proxy: None,
+            client_cert_key: self.client.clone(),
+            group_key: self.group_key,
+            options: self.options.clone(),
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! Leaves of the configuration: newtypes that are checked while they are parsed, so that nobody
 //! checks them again, and [`Problem`], what is wrong and what to do about it.
 
+mod address;
 mod finding;
 mod id;
 mod name;
 mod network;
+pub mod pem;
 mod percent;
 mod problem;
 mod secret;
@@ -13,6 +15,7 @@ mod time;
 mod unit;
 mod url;
 
+pub use address::EndpointAddress;
 pub use finding::{ConfigPath, Finding, Severity, Step};
 pub use id::{ListenerId, RouteId};
 pub use name::Name;

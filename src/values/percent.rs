@@ -9,6 +9,11 @@ impl Percent {
     /// All of it.
     pub const ALL: Self = Self(10_000);
 
+    /// A share in hundredths of a percent, for defaults; more than 10,000 are all of it.
+    pub const fn from_basis_points(points: u16) -> Self {
+        if points > 10_000 { Self::ALL } else { Self(points) }
+    }
+
     /// The share as a fraction from 0 to 1.
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / 10_000.0

@@ -11,6 +11,8 @@ mod policies;
 mod protocols;
 mod refusals;
 mod reload;
+mod retries;
 mod routing;
 mod tls;
 mod tunnels;
+mod upstreams;

@@ -5,6 +5,7 @@ mod authority;
 mod client;
 mod gateway;
 mod http2;
+mod modern;
 mod origin;
 mod process;
 
@@ -12,6 +13,7 @@ pub use authority::Authority;
 pub use client::{Answer, Client, abort, get, send};
 pub use gateway::Gateway;
 pub use http2::Http2;
+pub use modern::Modern;
 pub use origin::{Origin, Received, answer};
 pub use process::{Process, binary, curl, quiet_port};
 

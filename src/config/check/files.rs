@@ -112,6 +112,10 @@ impl Config {
                 files.extend(client.crl.clone());
             }
         }
+        for tls in self.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()) {
+            files.extend(tls.ca.clone());
+            files.extend(tls.client.iter().flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]));
+        }
         files.extend(self.hosts.values().flat_map(|host| host.error_pages.values().cloned()));
         files.extend(self.routes.values().flat_map(|route| route.error_pages.values().cloned()));
         files.into_iter().collect()

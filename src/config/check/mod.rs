@@ -4,6 +4,7 @@
 mod files;
 mod ranges;
 mod references;
+mod upstreams;
 
 use super::Config;
 use crate::values::{ConfigPath, Finding, Problem};
@@ -32,6 +33,7 @@ pub(super) fn check(config: &Config, unread: &Unread) -> Vec<Finding> {
     let mut findings = Findings::default();
     references::check(config, unread, &mut findings);
     ranges::check(config, &mut findings);
+    upstreams::check(config, &mut findings);
     files::check(config, &mut findings);
     findings.0
 }

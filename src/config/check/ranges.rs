@@ -5,7 +5,6 @@ use crate::config::Config;
 use crate::config::model::listener::Listener;
 use crate::config::model::route::{Redirect, Route, Target};
 use crate::config::model::telemetry::Telemetry;
-use crate::config::model::upstream::Upstream;
 use crate::values::{ByteSize, ConfigPath, Duration, Problem};
 
 const LOG_FIELDS: [&str; 23] = [
@@ -47,10 +46,6 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (name, item) in &config.listeners {
         listener(item, &listeners.key(name), findings);
     }
-    let upstreams = section("upstreams");
-    for (name, item) in &config.upstreams {
-        upstream(item, &upstreams.key(name), findings);
-    }
     let routes = section("routes");
     for (name, item) in &config.routes {
         route(item, &|| routes.key(name), findings);
@@ -82,18 +77,6 @@ fn listener(listener: &Listener, path: &ConfigPath, findings: &mut Findings) {
     }
 }
 
-fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
-    let times = &upstream.timeouts;
-    let at = path.key("timeouts");
-    for (field, time) in
-        [("connect", times.connect), ("read", times.read), ("write", times.write), ("total", times.total)]
-    {
-        some_time(time, &at, field, findings);
-    }
-    some_time(upstream.idle_timeout, path, "idle_timeout", findings);
-    number(upstream.retry.attempts.into(), (1, 16), &path.key("retry"), "attempts", findings);
-}
-
 fn route(route: &Route, path: &dyn Fn() -> ConfigPath, findings: &mut Findings) {
     let times = &route.timeouts;
     for (field, time) in
@@ -105,8 +88,8 @@ fn route(route: &Route, path: &dyn Fn() -> ConfigPath, findings: &mut Findings) 
             some_time(time, &path().key("timeouts"), field, findings);
         }
     }
-    if let Some(retry) = &route.retry {
-        number(retry.attempts.into(), (1, 16), &path().key("retry"), "attempts", findings);
+    if let Some(attempts) = route.retry.attempts {
+        number(attempts.into(), (1, 16), &path().key("retry"), "attempts", findings);
     }
     match &route.to {
         Target::Respond(respond) => {
@@ -183,7 +166,7 @@ fn buckets(buckets: &[Duration], path: &ConfigPath, findings: &mut Findings) {
     }
 }
 
-fn number(n: u64, range: (u64, u64), path: &ConfigPath, field: &str, findings: &mut Findings) {
+pub(super) fn number(n: u64, range: (u64, u64), path: &ConfigPath, field: &str, findings: &mut Findings) {
     let (least, most) = range;
     if !(least..=most).contains(&n) {
         let problem = Problem::new(format!("`{field}` cannot be {n}"))
@@ -192,7 +175,13 @@ fn number(n: u64, range: (u64, u64), path: &ConfigPath, field: &str, findings: &
     }
 }
 
-fn size(n: ByteSize, range: (ByteSize, ByteSize), path: &ConfigPath, field: &str, findings: &mut Findings) {
+pub(super) fn size(
+    n: ByteSize,
+    range: (ByteSize, ByteSize),
+    path: &ConfigPath,
+    field: &str,
+    findings: &mut Findings,
+) {
     let (least, most) = range;
     if !(least..=most).contains(&n) {
         let problem = Problem::new(format!("`{field}` cannot be {n}"))
@@ -201,7 +190,7 @@ fn size(n: ByteSize, range: (ByteSize, ByteSize), path: &ConfigPath, field: &str
     }
 }
 
-fn some_time(time: Duration, path: &ConfigPath, field: &str, findings: &mut Findings) {
+pub(super) fn some_time(time: Duration, path: &ConfigPath, field: &str, findings: &mut Findings) {
     if time.is_zero() {
         let problem = Problem::new(format!("`{field}` cannot be 0s")).remedy("write at least `1ms`");
         findings.error(path.key(field), problem);

@@ -4,7 +4,6 @@ use super::{Findings, Unread, section};
 use crate::config::Config;
 use crate::config::model::listener::Listener;
 use crate::config::model::route::{Route, Target};
-use crate::config::model::upstream::Upstream;
 use crate::values::{ConfigPath, Name, Problem};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -13,9 +12,6 @@ pub(super) fn check(config: &Config, unread: &Unread, findings: &mut Findings) {
     listeners(config, unread, findings);
     admin(config, findings);
     let upstreams = section("upstreams");
-    for (name, upstream) in &config.upstreams {
-        endpoints(upstream, &upstreams.key(name).key("endpoints"), findings);
-    }
     hosts(config, findings);
     let mut used = HashSet::new();
     for (name, route) in &config.routes {
@@ -78,31 +74,6 @@ fn admin(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn endpoints(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
-    if upstream.endpoints.is_empty() {
-        let problem = Problem::new("there are no endpoints").remedy("add one, such as `127.0.0.1:8080`");
-        findings.error(path.clone(), problem);
-    } else if upstream.endpoints.iter().all(|endpoint| endpoint.weight == 0) {
-        let problem = Problem::new("every endpoint has the weight 0: none would get a request")
-            .remedy("give one of them a weight from 1 to 1000");
-        findings.error(path.clone(), problem);
-    }
-    let mut seen = HashMap::new();
-    for (index, endpoint) in upstream.endpoints.iter().enumerate() {
-        let at = path.index(index);
-        if endpoint.address.port() == 0 {
-            let problem =
-                Problem::new("an endpoint cannot have port 0").remedy("name the port it listens on");
-            findings.error(at.clone(), problem);
-        }
-        if let Some(first) = seen.insert(endpoint.address, index) {
-            let problem = Problem::new(format!("the endpoint `{}` is there twice", endpoint.address))
-                .remedy("take one away; a larger share is a `weight`");
-            findings.twice(at, path.index(first), problem);
-        }
-    }
-}
-
 fn hosts(config: &Config, findings: &mut Findings) {
     let hosts = section("hosts");
     let mut seen: HashMap<String, ConfigPath> = HashMap::new();
@@ -123,7 +94,7 @@ fn hosts(config: &Config, findings: &mut Findings) {
 }
 
 /// A name of labels, the first of which may be `*`, or an IP address.
-fn is_host(name: &str) -> bool {
+pub(super) fn is_host(name: &str) -> bool {
     let bare = name.strip_suffix('.').unwrap_or(name);
     let address = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     if let Some(address) = address {

@@ -1,6 +1,6 @@
 //! Which request goes where, and under which policies.
 
-use super::upstream::Retry;
+use super::upstream::RouteRetry;
 use crate::policy::config::Policies;
 use crate::values::{Duration, Name, Network, Problem};
 use schemars::JsonSchema;
@@ -30,7 +30,8 @@ pub struct Route {
     #[serde(default)]
     pub timeouts: RouteTimeouts,
     /// What happens when an endpoint fails, over the upstream's own.
-    pub retry: Option<Retry>,
+    #[serde(default)]
+    pub retry: RouteRetry,
     /// Protocols that a client may upgrade its connection to here; what else it asks for is not
     /// passed on. Default `[websocket]`; `[]` for none.
     #[serde(default = "websocket")]

@@ -1,16 +1,11 @@
-use super::file;
 use crate::config::model::listener;
-use crate::values::{ConfigPath, Finding, Problem};
+use crate::values::{ConfigPath, Finding, Problem, pem};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use std::path::Path;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-/// 30 days, in seconds.
-const SOON: i64 = 30 * 86_400;
 
 /// A certificate with its key, and whom it is for.
 #[derive(Debug)]
@@ -31,8 +26,8 @@ pub(super) fn load(
 ) -> Result<(ServerCertificate, Vec<Finding>), Vec<Finding>> {
     let chain_at = at.key("certificate");
     let key_at = at.key("key");
-    let chain = file::pem_items::<CertificateDer<'static>>(&config.certificate, "certificate");
-    let key = load_key(&config.key);
+    let chain = pem::pem_items::<CertificateDer<'static>>(&config.certificate, "certificate");
+    let key = pem::private_key(&config.key);
     let (chain, key) = match (chain, key) {
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => {
@@ -44,36 +39,10 @@ pub(super) fn load(
     let facts = read_facts(&chain[0], &config.certificate);
     let facts = facts.map_err(|problem| vec![Finding::error(chain_at.clone(), problem)])?;
     let key = CertifiedKey::from_der(chain, key, provider)
-        .map_err(|error| vec![Finding::error(key_at, explain(&config.key, &error))])?;
-    let warning = check_validity(&facts, &config.certificate, now);
+        .map_err(|error| vec![Finding::error(key_at, pem::explain_key(&config.key, &error))])?;
+    let warning = pem::check_validity(&config.certificate, (facts.not_before, facts.not_after), now);
     let warnings = warning.map(|problem| Finding::warning(chain_at, problem)).into_iter().collect();
     Ok((ServerCertificate { key: Arc::new(key), names: facts.names, not_after: facts.not_after }, warnings))
-}
-
-fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
-    let bytes = file::read(path)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
-        const ENCRYPTED: &[u8] = b"ENCRYPTED";
-        if bytes.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
-            return Problem::new(format!("the private key in `{}` is encrypted", path.display()))
-                .remedy("decrypt it: `openssl pkey -in key.pem -out plain.pem`");
-        }
-        match error {
-            pem::Error::NoItemsFound => file::none_inside(path, &bytes, "private key"),
-            _ => file::not_pem(path),
-        }
-    })
-}
-
-fn explain(path: &Path, error: &rustls::Error) -> Problem {
-    match error {
-        rustls::Error::InconsistentKeys(_) => {
-            Problem::new(format!("the key in `{}` does not belong to the certificate", path.display()))
-                .remedy("the first certificate of the file must be the one that the key was made for")
-        }
-        _ => Problem::new(format!("the key in `{}` cannot be used: {error}", path.display()))
-            .remedy("use a key for RSA (2048 bits or more), ECDSA (P-256, P-384, P-521) or Ed25519"),
-    }
 }
 
 struct Facts {
@@ -120,30 +89,4 @@ pub(super) fn address(octets: &[u8]) -> Option<String> {
         _ => return None,
     };
     Some(address.to_string())
-}
-
-/// What is odd about the time that a certificate is valid for. It is served all the same: a client
-/// that looks away is better served than nobody.
-fn check_validity(facts: &Facts, path: &Path, now: i64) -> Option<Problem> {
-    let shown = path.display();
-    let date =
-        |seconds| jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |t| t.to_string());
-    if facts.not_after < now {
-        let problem =
-            Problem::new(format!("the certificate in `{shown}` expired at {}", date(facts.not_after)));
-        return Some(problem.remedy("renew it: clients refuse it"));
-    }
-    if facts.not_before > now {
-        let problem = Problem::new(format!(
-            "the certificate in `{shown}` is valid from {} only",
-            date(facts.not_before)
-        ));
-        return Some(problem.remedy("check this machine's clock, or wait: clients refuse it until then"));
-    }
-    if facts.not_after - now < SOON {
-        let until = date(facts.not_after);
-        let problem = Problem::new(format!("the certificate in `{shown}` expires soon, at {until}"));
-        return Some(problem.remedy("renew it"));
-    }
-    None
 }

@@ -1,6 +1,5 @@
-use super::file;
 use crate::config::model::listener::ClientCertificates;
-use crate::values::{ConfigPath, Finding, Problem};
+use crate::values::{ConfigPath, Finding, Problem, pem};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -39,7 +38,7 @@ pub(super) fn verifier(
 fn authorities(config: &ClientCertificates) -> Result<RootCertStore, Problem> {
     let mut roots = RootCertStore::empty();
     for (index, der) in
-        file::pem_items::<CertificateDer<'static>>(&config.ca, "certificate")?.into_iter().enumerate()
+        pem::pem_items::<CertificateDer<'static>>(&config.ca, "certificate")?.into_iter().enumerate()
     {
         roots.add(der).map_err(|error| {
             let number = index + 1;
@@ -52,5 +51,5 @@ fn authorities(config: &ClientCertificates) -> Result<RootCertStore, Problem> {
 fn revocation_lists(
     config: &ClientCertificates,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, Problem> {
-    config.crl.as_ref().map_or(Ok(Vec::new()), |path| file::pem_items(path, "revocation list"))
+    config.crl.as_ref().map_or(Ok(Vec::new()), |path| pem::pem_items(path, "revocation list"))
 }

@@ -3,7 +3,6 @@
 mod certificate;
 mod client;
 mod clients;
-mod file;
 mod handshake;
 mod names;
 mod setup;

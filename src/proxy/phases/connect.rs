@@ -1,13 +1,15 @@
 //! Which endpoint gets the request, and what happens when it does not answer the door.
 
+use super::retry;
 use crate::config::model::route::Sticky;
+use crate::config::model::upstream::Condition;
 use crate::message::websocket;
 use crate::policy::shared::template::cookie_value;
 use crate::proxy::{Gateway, RequestContext, reply, tunnel};
 use crate::rejection::Rejection;
 use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
-use crate::upstream::peer;
+use crate::upstream::{Asking, peer};
 use http::{HeaderValue, StatusCode};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
@@ -28,9 +30,12 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
     let total = peer::total(compiled, &route.timeouts);
     // Nobody waits longer than the caller: the call is over for it.
     let total = cx.call_time.map_or(total, |time| time.min(total));
-    let choice = compiled.choose(&[]);
+    let path = cx.policy.path(session.req_header());
+    let hint = compiled.hint(&Asking { head: session.req_header(), client: cx.policy.client, path });
+    let choice = compiled.choose(hint, &[]);
     cx.exchange.upstream = Some(upstream);
     cx.exchange.total = total;
+    cx.exchange.hint = hint;
     if choice.is_some() {
         cx.exchange.choice = choice;
         if !cx.upgrade {
@@ -73,8 +78,11 @@ fn fnv1a(value: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The peer of an attempt: the endpoint that was chosen or, on a retry, another one.
-pub fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+/// The peer of an attempt: the endpoint that was chosen or, on a retry, another one after a while.
+pub async fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    if !cx.exchange.wait.is_zero() {
+        tokio::time::sleep(std::mem::take(&mut cx.exchange.wait)).await;
+    }
     let now = Instant::now();
     cx.exchange.began.get_or_insert(now);
     cx.exchange.attempt_began = Some(now);
@@ -86,14 +94,14 @@ pub fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     let gone = || Error::explain(ErrorType::HTTPStatus(503), "no endpoint left to try");
     let (upstream, metrics) = &cx.snapshot.upstreams[cx.exchange.upstream.ok_or_else(gone)?];
     if cx.exchange.choice.is_none() {
-        cx.exchange.choice = upstream.choose(&cx.exchange.tried);
+        cx.exchange.choice = upstream.choose(cx.exchange.hint, &cx.exchange.tried);
     }
     if cx.exchange.attempts > 1 {
         metrics.retried();
     }
-    let endpoint = &upstream.endpoints[cx.exchange.choice.as_ref().ok_or_else(gone)?.endpoint];
+    let choice = cx.exchange.choice.as_ref().ok_or_else(gone)?;
     let route = cx.route().ok_or_else(gone)?;
-    let mut peer = peer::for_attempt(endpoint, &route.timeouts, left);
+    let mut peer = peer::for_attempt(choice.endpoint(), &route.timeouts, left);
     if cx.held.is_some() {
         // Such a body goes out as one piece, so that the time of a piece says nothing about a pause.
         peer.options.write_timeout = Some(left);
@@ -105,12 +113,7 @@ pub fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
 /// its method.
 pub fn failed(cx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
     note_connecting(cx);
-    if let Some(choice) = cx.exchange.choice.take() {
-        cx.exchange.tried.push(choice.endpoint);
-    }
-    let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
-    let attempts = cx.route().and_then(|route| route.attempts).or(upstream.map(|upstream| upstream.attempts));
-    let more = attempts.is_some_and(|attempts| cx.exchange.attempts < attempts) && !cx.left().is_zero();
+    let more = retry::plan(cx, Condition::Connect, None);
     error.set_retry(more);
     error
 }

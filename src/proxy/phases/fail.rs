@@ -1,11 +1,11 @@
 //! What went wrong on the way, whose fault it is, and what the client is told.
 
-use super::body;
+use super::{body, retry};
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
+use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 /// The client went away. No status of the standard; the log's word for it, as nginx has it.
@@ -13,25 +13,17 @@ const CLIENT_GONE: &str = "client_gone";
 /// What should not happen.
 const INTERNAL_ERROR: &str = "internal_error";
 
-/// An exchange broke off after the connection was there. A reused connection may have been closed
-/// by the upstream just then: such a request goes to a fresh one, if it may be sent twice and its
-/// body is still in hand.
+/// An exchange broke off after the connection was there.
 pub fn while_proxying(
     peer: &HttpPeer,
     session: &mut Session,
     error: Box<Error>,
-    cx: &RequestContext,
+    cx: &mut RequestContext,
     reused: bool,
 ) -> Box<Error> {
     let mut error = error.more_context(format!("peer: {peer}"));
-    let may = session.req_header().method.is_idempotent()
-        && !session.as_ref().retry_buffer_truncated()
-        && !cx.left().is_zero();
-    if may {
-        error.retry.decide_reuse(reused);
-    } else {
-        error.retry = RetryType::Decided(false);
-    }
+    let again = retry::after_error(session, &error, cx, reused);
+    error.set_retry(again);
     error
 }
 

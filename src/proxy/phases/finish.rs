@@ -5,6 +5,7 @@ use crate::proxy::{Gateway, RequestContext};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::metrics::{Answer, StatusClass};
 use crate::telemetry::trace::TraceContext;
+use crate::upstream::Choice;
 use pingora_error::Error;
 use pingora_proxy::Session;
 use std::time::{Duration, Instant};
@@ -44,8 +45,7 @@ fn record<'a>(
 ) -> Record<'a> {
     let request = session.req_header();
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
-    let tried =
-        cx.exchange.choice.as_ref().map(|choice| choice.endpoint).or(cx.exchange.tried.last().copied());
+    let chosen = cx.exchange.choice.as_ref().map(Choice::endpoint);
     let conn = cx.conn.as_deref();
     let host = if cx.authority.is_empty() { authority::authority(request) } else { &*cx.authority };
     Record {
@@ -55,7 +55,7 @@ fn record<'a>(
         listener: conn.map_or("", |conn| conn.listener_name().as_str()),
         route: cx.route().map(|route| route.name.as_str()),
         upstream: upstream.map(|upstream| upstream.name.as_str()),
-        endpoint: upstream.zip(tried).map(|(upstream, at)| upstream.endpoints[at].address),
+        endpoint: chosen.or(cx.exchange.tried.last()).map(|endpoint| &*endpoint.label),
         client: conn.map(|_| cx.policy.client),
         method: request.method.as_str(),
         host: Some(host.as_bytes()),

@@ -5,7 +5,7 @@ use super::hold::Held;
 use crate::message::forwarded::{self, tells_of_hops};
 use crate::policy::context::HeaderEdit;
 use crate::proxy::{Gateway, RequestContext};
-use crate::upstream::Host;
+use crate::upstream::{Choice, Host};
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts as ReqParts;
@@ -159,14 +159,10 @@ fn forwarding(headers: &mut HeaderMap, standard: bool, cx: &RequestContext) {
 
 fn host(headers: &mut HeaderMap, is_there: bool, cx: &RequestContext) {
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
-    let endpoint = || {
-        upstream
-            .zip(cx.exchange.choice.as_ref())
-            .map(|(upstream, choice)| &upstream.endpoints[choice.endpoint])
-    };
+    let endpoint = || cx.exchange.choice.as_ref().map(Choice::endpoint);
     let value = match (&cx.policy.edits.host, upstream.map(|upstream| &upstream.host)) {
         (Some(host), _) | (None, Some(Host::Name(host))) => Some(host.clone()),
-        (None, Some(Host::Endpoint)) => endpoint().map(|endpoint| endpoint.label.clone()),
+        (None, Some(Host::Endpoint)) => endpoint().map(|endpoint| endpoint.host.clone()),
         (None, _) if is_there => None,
         // HTTP/1.0 without Host: the authority that the client meant, if any.
         (None, _) => HeaderValue::from_str(&cx.authority).ok(),

@@ -9,3 +9,4 @@ pub mod finish;
 pub mod forward;
 pub mod hold;
 pub mod respond;
+pub mod retry;

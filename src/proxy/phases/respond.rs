@@ -1,6 +1,6 @@
 //! The answer on its way to the client.
 
-use super::hold;
+use super::{hold, retry};
 use crate::message::hop_by_hop::{self, Keep};
 use crate::policy::chain::Chain;
 use crate::policy::context::PolicyContext;
@@ -17,7 +17,8 @@ use std::time::Duration;
 /// The head came from the upstream.
 ///
 /// # Errors
-/// It took longer than it may, or it switches protocols that nobody asked it to.
+/// It took longer than it may, it switches protocols that nobody asked it to, or another attempt
+/// follows.
 pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut RequestContext) -> Result<()> {
     if cx.left().is_zero() {
         return Err(Error::explain(ErrorType::ReadTimedout, "the exchange took longer than it may").into_up());
@@ -25,6 +26,9 @@ pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut Re
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         // Who may switch goes by a tunnel; Pingora would let a client switch alone.
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to no upgrade").into_up());
+    }
+    if let Some(error) = retry::after_answer(session, answer, cx) {
+        return Err(error);
     }
     let trailers = session.is_http2();
     hop_by_hop::strip_response(answer, Keep { trailers, upgrade: false });
@@ -41,6 +45,7 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
         return;
     }
     hold::release(cx);
+    keep_at_endpoint(answer, cx);
     policies(session.req_header(), answer, cx);
     if cx.policy.watches_answer {
         // Pingora has settled the framing before: a body that a policy makes anew has no length to declare.
@@ -66,6 +71,17 @@ fn frame_anew(request: &RequestHeader, answer: &mut ResponseHeader) {
         answer.set_version(Version::HTTP_11);
         // A constant name and value cannot be refused.
         let _ = answer.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// Sets the cookie that brings a client to its endpoint again, where the upstream is sticky.
+fn keep_at_endpoint(answer: &mut ResponseHeader, cx: &RequestContext) {
+    let (Some(at), Some(choice)) = (cx.exchange.upstream, &cx.exchange.choice) else { return };
+    let over_tls = cx.conn.as_ref().is_some_and(|conn| conn.tls().is_some());
+    let (upstream, _) = &cx.snapshot.upstreams[at];
+    if let Some(cookie) = upstream.set_cookie(choice.endpoint(), cx.exchange.hint, over_tls) {
+        // It fails for no value that `SetCookie` makes.
+        let _ = answer.append_header(header::SET_COOKIE, cookie);
     }
 }
 

@@ -57,7 +57,7 @@ pub async fn run(
 /// HTTP/1.1 whatever the upstream speaks otherwise.
 async fn connect_to_upstream(gateway: &Gateway, cx: &mut RequestContext) -> Result<Http1Upstream> {
     loop {
-        let mut peer = connect::peer(cx)?;
+        let mut peer = connect::peer(cx).await?;
         peer.options.set_http_version(1, 1);
         match gateway.connector.new_stream(&*peer).await {
             Ok(stream) => {

@@ -4,7 +4,7 @@ use super::clock::Clock;
 use super::json;
 use crate::values::Problem;
 use http::{HeaderMap, HeaderName, Version, header};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 /// What is known of a request when it has ended, borrowed from whoever knows it. What is not known,
@@ -20,7 +20,7 @@ pub struct Record<'a> {
     pub route: Option<&'a str>,
     pub upstream: Option<&'a str>,
     /// The last endpoint that was tried.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<&'a str>,
     pub client: Option<IpAddr>,
     pub method: &'a str,
     pub host: Option<&'a [u8]>,
@@ -184,7 +184,7 @@ impl Field {
             Self::Listener => text(line, record.listener),
             Self::Route => or_null(line, record.route, text),
             Self::Upstream => or_null(line, record.upstream, text),
-            Self::Endpoint => or_null(line, record.endpoint, json::socket),
+            Self::Endpoint => or_null(line, record.endpoint, text),
             Self::Client => or_null(line, record.client, json::ip),
             Self::Method => text(line, record.method),
             Self::Host => or_null(line, record.host, json::string),

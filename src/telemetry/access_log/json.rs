@@ -1,7 +1,7 @@
 //! JSON values, written by hand: no line of the log can be broken by what a client sent.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Longer values are cut here, at a character's border, and end in `…`.
 pub(super) const MAX_VALUE: usize = 8192;
@@ -66,20 +66,6 @@ pub(super) fn number(line: &mut Vec<u8>, value: impl Into<u64>) {
 pub(super) fn ip(line: &mut Vec<u8>, address: IpAddr) {
     line.push(b'"');
     bare_ip(line, address);
-    line.push(b'"');
-}
-
-/// An address and a port, in quotes.
-pub(super) fn socket(line: &mut Vec<u8>, address: SocketAddr) {
-    line.push(b'"');
-    match address {
-        SocketAddr::V4(address) => bare_ip(line, IpAddr::V4(*address.ip())),
-        SocketAddr::V6(address) => {
-            let _ = write!(line, "[{}]", address.ip());
-        }
-    }
-    line.push(b':');
-    number(line, address.port());
     line.push(b'"');
 }
 
@@ -160,8 +146,6 @@ mod tests {
         for address in ["0.0.0.0", "203.0.113.255", "::1", "2001:db8::ffff"] {
             let address: IpAddr = address.parse().unwrap();
             assert_eq!(text(&|line| ip(line, address)), format!("\"{address}\""));
-            let with_port = SocketAddr::new(address, 8080);
-            assert_eq!(text(&|line| socket(line, with_port)), format!("\"{with_port}\""));
         }
     }
 

@@ -20,7 +20,7 @@ fn record() -> Record<'static> {
         listener: "public",
         route: Some("orders"),
         upstream: Some("backend"),
-        endpoint: Some("192.0.2.7:8080".parse().unwrap()),
+        endpoint: Some("192.0.2.7:8080"),
         client: Some("2001:db8::1".parse().unwrap()),
         method: "GET",
         host: Some(b"example.com"),

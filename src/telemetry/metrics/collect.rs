@@ -156,6 +156,9 @@ impl State {
             if upstream.retries() > 0 {
                 scrape.add(&table::RETRIES, &[name], upstream.retries() as f64);
             }
+            if upstream.barred_retries() > 0 {
+                scrape.add(&table::RETRIES_BARRED, &[name], upstream.barred_retries() as f64);
+            }
         }
     }
 

@@ -231,9 +231,10 @@ impl UpstreamMetrics {
     const OPENED: usize = 0;
     const REUSED: usize = 1;
     const RETRIED: usize = 2;
+    const BARRED: usize = 3;
 
     pub(super) fn new(name: &str, number: u64, shards: usize) -> Self {
-        Self { name: name.into(), number, counts: Sharded::new(3, shards) }
+        Self { name: name.into(), number, counts: Sharded::new(4, shards) }
     }
 
     /// The label: the upstream's name, or `_other`.
@@ -249,6 +250,21 @@ impl UpstreamMetrics {
     /// A request is tried again after an attempt that failed.
     pub fn retried(&self) {
         self.counts.add(Self::RETRIED, 1);
+    }
+
+    /// A request is not tried again, since the budget for that is spent.
+    pub fn barred(&self) {
+        self.counts.add(Self::BARRED, 1);
+    }
+
+    /// How many requests got a connection so far, each counted once however often it was tried.
+    pub fn requests(&self) -> u64 {
+        let (opened, reused) = self.connections();
+        (opened + reused).saturating_sub(self.retries())
+    }
+
+    pub(super) fn barred_retries(&self) -> u64 {
+        self.counts.sum(Self::BARRED)
     }
 
     /// How many connections were opened and how many found in the pool.

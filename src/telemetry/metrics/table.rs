@@ -40,6 +40,8 @@ table! {
         "Connections that requests got to their upstream: opened (false) or found in the pool (true).";
     RETRIES COUNTER "tollgate_retries_total" ["upstream"]
         "Further attempts after one that failed.";
+    RETRIES_BARRED COUNTER "tollgate_retries_barred_total" ["upstream"]
+        "Further attempts that were not made, since retry.budget was spent.";
     REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
         "Answers of the gateway's own that refuse a request, by their code.";
     UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]

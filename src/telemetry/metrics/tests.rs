@@ -244,6 +244,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     routes[0].record(&answer(Some(&upstreams[0]), 200, 3));
     upstreams[0].connected(false);
     upstreams[0].retried();
+    upstreams[0].barred();
     metrics.rejected("route_not_found");
     listener.unseen("header_too_large");
     metrics.reloaded(ReloadOutcome::Rejected);
@@ -268,6 +269,7 @@ fn every_metric_of_the_table_is_exported() {
     for line in [
         "tollgate_connections{listener=\"public\"} 7",
         "tollgate_retries_total{upstream=\"a\"} 1",
+        "tollgate_retries_barred_total{upstream=\"a\"} 1",
         "tollgate_upstream_connections_total{upstream=\"a\",reused=\"false\"} 1",
         "tollgate_unseen_requests_total{listener=\"public\",cause=\"header_too_large\"} 1",
         "tollgate_reloads_total{outcome=\"rejected\"} 1",

@@ -1,0 +1,157 @@
+//! What upstreams are told, as far as it can be judged without a look at files or the network.
+
+use super::ranges::{number, some_time};
+use super::references::is_host;
+use super::{Findings, section};
+use crate::config::Config;
+use crate::config::model::upstream::{
+    Balance, Condition, HashKey, HostRewrite, SameSite, StickyCookie, Tls, Upstream, Verify,
+};
+use crate::values::{ConfigPath, EndpointAddress, Problem};
+use std::collections::HashMap;
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    let upstreams = section("upstreams");
+    for (name, item) in &config.upstreams {
+        upstream(item, &upstreams.key(name), findings);
+    }
+    for (name, route) in &config.routes {
+        if let Some(on) = &route.retry.on {
+            conditions(on, &section("routes").key(name).key("retry").key("on"), findings);
+        }
+    }
+}
+
+fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    endpoints(upstream, &path.key("endpoints"), findings);
+    balance(&upstream.balance, &path.key("balance"), findings);
+    if let Some(tls) = &upstream.tls {
+        tls_to(tls, upstream, &path.key("tls"), findings);
+    }
+    let times = &upstream.timeouts;
+    let at = path.key("timeouts");
+    for (field, time) in
+        [("connect", times.connect), ("read", times.read), ("write", times.write), ("total", times.total)]
+    {
+        some_time(time, &at, field, findings);
+    }
+    some_time(upstream.idle_timeout, path, "idle_timeout", findings);
+    let at = path.key("retry");
+    number(upstream.retry.attempts.into(), (1, 16), &at, "attempts", findings);
+    conditions(&upstream.retry.on, &at.key("on"), findings);
+}
+
+fn endpoints(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    if upstream.endpoints.is_empty() {
+        let problem = Problem::new("there are no endpoints").remedy("add one, such as `127.0.0.1:8080`");
+        findings.error(path.clone(), problem);
+    } else if upstream.endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+        let problem = Problem::new("every endpoint has the weight 0: none would get a request")
+            .remedy("give one of them a weight from 1 to 1000");
+        findings.error(path.clone(), problem);
+    }
+    let mut seen = HashMap::new();
+    for (index, endpoint) in upstream.endpoints.iter().enumerate() {
+        let at = path.index(index);
+        match &endpoint.address {
+            EndpointAddress::Inet(address) if address.port() == 0 => {
+                let problem =
+                    Problem::new("an endpoint cannot have port 0").remedy("name the port it listens on");
+                findings.error(at.clone(), problem);
+            }
+            EndpointAddress::Unix(socket) if socket.as_os_str().len() > EndpointAddress::LONGEST_PATH => {
+                let problem = Problem::new(format!("`{}` is too long for a socket", socket.display()))
+                    .remedy(format!("a path has at most {} bytes", EndpointAddress::LONGEST_PATH));
+                findings.error(at.clone(), problem);
+            }
+            _ => {}
+        }
+        if let Some(first) = seen.insert(&endpoint.address, index) {
+            let problem = Problem::new(format!("the endpoint `{}` is there twice", endpoint.address))
+                .remedy("take one away; a larger share is a `weight`");
+            findings.twice(at, path.index(first), problem);
+        }
+    }
+}
+
+fn tls_to(tls: &Tls, upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    if let Some(name) = &tls.server_name
+        && !(is_host(name) && !name.contains('*') || name.parse::<std::net::IpAddr>().is_ok())
+    {
+        let problem = Problem::new(format!("`{name}` is not the name of a server"))
+            .remedy("write the host that the certificate is for, such as `orders.internal`, without a port");
+        findings.error(path.key("server_name"), problem);
+    }
+    let by_socket = upstream.endpoints.iter().any(|endpoint| endpoint.address.unix().is_some());
+    if by_socket && tls.server_name.is_none() && !matches!(upstream.host, HostRewrite::Name(_)) {
+        let problem = Problem::new("a Unix socket has no name that a certificate could be for")
+            .remedy("add `server_name`");
+        findings.error(path.clone(), problem);
+    }
+    if tls.verify == Verify::Off {
+        let problem = Problem::new("certificates are not verified: whoever is in between reads everything")
+            .remedy("take `verify: off` away and name the authority in `ca`");
+        findings.warning(path.key("verify"), problem);
+    }
+}
+
+fn balance(balance: &Balance, path: &ConfigPath, findings: &mut Findings) {
+    match balance {
+        Balance::RoundRobin | Balance::LeastRequest | Balance::Random => {}
+        Balance::Hash(HashKey::ClientIp | HashKey::Path) => {}
+        Balance::Hash(HashKey::Header(name)) => {
+            if http::HeaderName::try_from(name).is_err() {
+                let problem = Problem::new(format!("`{name}` is not a header's name"))
+                    .remedy("write the name alone, such as `x-user`");
+                findings.error(path.key("hash").key("header"), problem);
+            }
+        }
+        Balance::Hash(HashKey::Cookie(name)) => {
+            cookie_name(name, &path.key("hash").key("cookie"), findings);
+        }
+        Balance::Sticky(cookie) => sticky(cookie, &path.key("sticky"), findings),
+    }
+}
+
+fn cookie_name(name: &str, path: &ConfigPath, findings: &mut Findings) {
+    // A cookie's name is a token (RFC 6265 section 4.1.1), which is what a header's name is.
+    if http::HeaderName::try_from(name).is_err() {
+        let problem = Problem::new(format!("`{name}` is not a cookie's name"))
+            .remedy("write letters, digits, `-` and `_`, such as `session`");
+        findings.error(path.clone(), problem);
+    }
+}
+
+fn sticky(sticky: &StickyCookie, path: &ConfigPath, findings: &mut Findings) {
+    cookie_name(&sticky.cookie, &path.key("cookie"), findings);
+    let is_text = |text: &str| text.bytes().all(|c| (0x20..0x7f).contains(&c) && c != b';' && c != b',');
+    if !sticky.path.starts_with('/') || !is_text(&sticky.path) {
+        let problem = Problem::new(format!("`{}` is not the path of a cookie", sticky.path))
+            .remedy("begin with `/`; `;` and `,` cannot be in it");
+        findings.error(path.key("path"), problem);
+    }
+    if let Some(domain) = sticky.domain.as_ref().filter(|domain| !is_host(domain)) {
+        let problem = Problem::new(format!("`{domain}` is not a host name"))
+            .remedy("write it as `example.com`, without a port");
+        findings.error(path.key("domain"), problem);
+    }
+    if sticky.same_site == SameSite::None && sticky.secure != Some(true) {
+        let problem =
+            Problem::new("browsers refuse `same_site: none` without `secure`").remedy("add `secure: true`");
+        findings.error(path.key("same_site"), problem);
+    }
+    if sticky.secret.as_ref().is_some_and(|key| (1..16).contains(&key.expose().len())) {
+        let problem = Problem::new("the secret is too short to keep anybody from guessing it")
+            .remedy("take at least 16 bytes, such as those of `openssl rand -hex 16`");
+        findings.error(path.key("secret"), problem);
+    }
+}
+
+fn conditions(on: &[Condition], path: &ConfigPath, findings: &mut Findings) {
+    for (index, condition) in on.iter().enumerate() {
+        if let Some(first) = on[..index].iter().position(|known| known == condition) {
+            let problem = Problem::new("this is there twice").remedy("take one away");
+            findings.twice(path.index(index), path.index(first), problem);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! One endpoint, what is known of it across configurations, and a request's hold on it.
+
+use super::peer::Peer;
+use crate::values::EndpointAddress;
+use http::HeaderValue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// One endpoint, compiled.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: EndpointAddress,
+    /// The address as text, for logs and the admin listener.
+    pub label: Box<str>,
+    /// What it sees as Host where the configuration says `host: endpoint`.
+    pub host: HeaderValue,
+    /// Its weight.
+    pub weight: u16,
+    /// What outlives the configuration.
+    pub state: Arc<EndpointState>,
+    /// What a sticky cookie says of it, where the upstream has one.
+    pub(super) sticky_id: Option<u64>,
+    pub(super) peer: Peer,
+}
+
+/// What is known of an endpoint across configurations.
+#[derive(Debug, Default)]
+pub struct EndpointState {
+    in_flight: AtomicU64,
+    /// [`DRAINING`] and what else keeps requests away.
+    closed: AtomicU8,
+}
+
+/// An operator said so.
+pub(super) const DRAINING: u8 = 1;
+
+impl EndpointState {
+    /// Requests that are on their way to it now.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// True if it gets no new requests because an operator said so.
+    pub fn draining(&self) -> bool {
+        self.is(DRAINING)
+    }
+
+    /// Starts or ends a drain.
+    pub fn set_draining(&self, draining: bool) {
+        self.set(DRAINING, draining);
+    }
+
+    /// True if any of these bits keeps requests away.
+    pub(super) fn is(&self, bits: u8) -> bool {
+        self.closed.load(Ordering::Relaxed) & bits != 0
+    }
+
+    /// Sets or clears a bit; true if that changed it.
+    pub(super) fn set(&self, bit: u8, on: bool) -> bool {
+        let before = match on {
+            true => self.closed.fetch_or(bit, Ordering::Relaxed),
+            false => self.closed.fetch_and(!bit, Ordering::Relaxed),
+        };
+        (before & bit != 0) != on
+    }
+}
+
+/// An endpoint that was chosen for a request, which counts as in flight there until this is
+/// dropped, whatever happens to it. An endpoint that leaves its upstream lives until the last of
+/// these.
+#[derive(Debug)]
+pub struct Choice {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Choice {
+    pub(super) fn new(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { endpoint: Arc::clone(endpoint) }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for Choice {
+    fn drop(&mut self) {
+        self.endpoint.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
