@@ -1,6 +1,8 @@
 //! The composition root: builds everything once and hands it to Pingora's `Server`. The one file
 //! that knows all rooms.
 
+mod upgrade;
+
 use crate::admin::{Admin, Readiness};
 use crate::background::reload::{self, InForce};
 use crate::background::{Cause, Reloader, Reloads, Request, Status};
@@ -23,7 +25,7 @@ use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_proxy::HttpProxy;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -44,13 +46,19 @@ pub struct Options {
     pub signals: bool,
     /// The error log, if it is this gateway's own.
     pub error_log: Option<ErrorLog>,
+    /// Whether it takes over from one that runs.
+    pub upgrade: Option<Upgrade>,
 }
+
+/// Whom to take over from: who serves at this control socket, or at the configuration's.
+pub type Upgrade = Option<PathBuf>;
 
 /// A gateway that is built, not yet running.
 pub struct Assembly {
     server: Server,
     stop: StopWatch,
     handle: Handle,
+    upgrade: upgrade::Outcome,
 }
 
 /// A gateway from outside.
@@ -74,6 +82,15 @@ enum Stop {
     AtOnce,
 }
 
+/// How a gateway came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to stop, or another process has taken over.
+    Stopped,
+    /// It was to take over from another process, and did not.
+    NotTakenOver,
+}
+
 /// Builds a gateway from the configuration at `path`.
 ///
 /// # Errors
@@ -81,7 +98,7 @@ enum Stop {
 pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), ConfigErrors> {
     // First of all: Pingora would install another provider silently.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let Options { mut sockets, signals, error_log } = options;
+    let Options { mut sockets, signals, error_log, upgrade } = options;
     let mut loader = Loader::default();
     let (reading, fingerprint) = reload::read(&mut loader, path);
     let named = reading.config.files();
@@ -91,6 +108,9 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     let (Compiled { snapshot, .. }, report) = compiler.build(reading)?;
     let config = Arc::clone(&snapshot.config);
     let refuse = |finding: Finding| config.errors(vec![finding]);
+
+    let mut upgrade = upgrade::Begun::new(path, &config, upgrade.as_ref()).map_err(refuse)?;
+    upgrade.inherit(&snapshot, &mut sockets);
 
     let in_force = InForce {
         current: Arc::new(Current::new(Arc::clone(&snapshot))),
@@ -118,7 +138,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
         named,
         fingerprint,
     };
-    Ok((assemble(&config, &in_force, reloader, signals), report))
+    Ok((assemble(&config, &in_force, reloader, (signals, upgrade)), report))
 }
 
 fn open_access_log(
@@ -170,7 +190,12 @@ fn count_connections(in_force: &InForce) {
     }));
 }
 
-fn assemble(config: &Config, in_force: &InForce, reloader: Reloader, signals: bool) -> Assembly {
+fn assemble(
+    config: &Config,
+    in_force: &InForce,
+    reloader: Reloader,
+    (signals, upgrade): (bool, upgrade::Begun),
+) -> Assembly {
     let threads = config.process.workers.count();
     let conf = ServerConf {
         threads,
@@ -222,10 +247,11 @@ fn assemble(config: &Config, in_force: &InForce, reloader: Reloader, signals: bo
         listen::Service::new("public", in_force.listeners.clone(), Arc::new(proxy)).observed_by(unseen);
     server.add_service(public);
     server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
-    server.add_service(background_service("reload", Reloads::new(reloader, requests, signals)));
+    let reloads = Reloads::new(reloader, requests, signals);
+    let turn = reloads.turn();
+    server.add_service(background_service("reload", reloads));
     server.add_service(background_service("readiness", AnnounceReady { handle: handle.clone(), ready }));
-    in_force.listeners.open();
-    in_force.admin.open();
+    let upgrade = upgrade.serve(&mut server, &handle, (turn, config.process.upgrade_time.get()));
     let stop = StopWatch {
         stopped,
         signals,
@@ -233,7 +259,7 @@ fn assemble(config: &Config, in_force: &InForce, reloader: Reloader, signals: bo
         access_log: Arc::clone(&in_force.access_log),
         stopping,
     };
-    Assembly { server, stop, handle }
+    Assembly { server, stop, handle, upgrade }
 }
 
 fn admin(in_force: &InForce, handle: &Handle, status: &Arc<Status>) -> Admin {
@@ -264,8 +290,9 @@ impl Assembly {
     }
 
     /// Serves until it is told to stop, then drains. Not to be called inside an async runtime.
-    pub fn run(self) {
+    pub fn run(self) -> Ending {
         self.server.run(RunArgs { shutdown_signal: Box::new(self.stop) });
+        self.upgrade.end()
     }
 }
 

@@ -14,3 +14,5 @@ mod e2e;
 mod examples;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod upgrade;

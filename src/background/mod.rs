@@ -1,5 +1,6 @@
 //! What goes on besides requests: reloads, and what asks for them.
 
+pub mod handover;
 pub mod reload;
 pub mod watch;
 
@@ -31,6 +32,8 @@ pub struct Reloads {
     reloader: Arc<parking_lot::Mutex<Reloader>>,
     requests: Mutex<mpsc::Receiver<Request>>,
     signals: bool,
+    /// Held while a reload is made. Whoever else holds it has the next one wait.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Reloads {
@@ -41,11 +44,18 @@ impl Reloads {
             reloader: Arc::new(parking_lot::Mutex::new(reloader)),
             requests: Mutex::new(requests),
             signals,
+            turn: Arc::default(),
         }
+    }
+
+    /// The lock that reloads are made under.
+    pub fn turn(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.turn)
     }
 
     /// Reads, compiles and publishes on a thread that may block.
     async fn reload(&self, cause: Cause) -> Option<Arc<reload::Event>> {
+        let _turn = self.turn.lock().await;
         let reloader = Arc::clone(&self.reloader);
         let done = tokio::task::spawn_blocking(move || reloader.lock().reload(cause)).await;
         done.inspect_err(|error| log::error!("a reload broke off: {error}")).ok()

@@ -22,7 +22,7 @@ pub(super) fn main(config: &Path) -> ExitCode {
             }
         }
     }
-    let assembly = match run::assemble(config) {
+    let assembly = match run::assemble(config, None) {
         Ok(assembly) => assembly,
         Err(code) => return code,
     };

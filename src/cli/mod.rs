@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod run;
 mod schema;
+mod upgrade;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -27,6 +28,22 @@ enum Command {
         /// A YAML file, or a folder of them
         #[arg(short, long, value_name = "PATH")]
         config: PathBuf,
+        /// Take over from the gateway that runs, at the configuration's control socket or at this one
+        #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true)]
+        #[expect(clippy::option_option, reason = "given, given with a value, or not: clap's own form")]
+        upgrade: Option<Option<PathBuf>>,
+    },
+    /// Have a new process take over from the gateway that runs, without a lost request
+    Upgrade {
+        /// What the new process is to serve: a YAML file, or a folder of them
+        #[arg(short, long, value_name = "PATH")]
+        config: PathBuf,
+        /// Another binary than the one that the running gateway was started from
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// The running gateway's control socket, if it is not the configuration's
+        #[arg(long, value_name = "SOCKET")]
+        control: Option<PathBuf>,
     },
     /// Serve conf/gateway.yaml with two small origins of its own on loopback: nothing else needed
     Demo {
@@ -77,7 +94,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Run { config } => run::main(&config),
+        Command::Run { config, upgrade } => run::main(&config, upgrade),
+        Command::Upgrade { config, binary, control } => upgrade::main(&config, binary.as_deref(), control),
         Command::Demo { config } => demo::main(&config),
         Command::Check { config, format } => check::main(&config, format),
         Command::Explain { config, method, url, headers, client, listener } => {

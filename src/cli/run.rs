@@ -1,29 +1,29 @@
 //! `tollgate run`: serves.
 
 use super::complain;
-use crate::server::{self, Assembly, Options};
+use crate::server::{self, Assembly, Ending, Options, Upgrade};
 use crate::telemetry::error_log::ErrorLog;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn main(config: &Path) -> ExitCode {
-    match assemble(config) {
-        Ok(assembly) => {
-            assembly.run();
-            ExitCode::SUCCESS
-        }
+pub(super) fn main(config: &Path, upgrade: Option<Upgrade>) -> ExitCode {
+    match assemble(config, upgrade) {
+        Ok(assembly) => match assembly.run() {
+            Ending::Stopped => ExitCode::SUCCESS,
+            Ending::NotTakenOver => ExitCode::FAILURE,
+        },
         Err(code) => code,
     }
 }
 
 /// Builds the gateway of this process, or says what is wrong.
-pub(super) fn assemble(config: &Path) -> Result<Assembly, ExitCode> {
+pub(super) fn assemble(config: &Path, upgrade: Option<Upgrade>) -> Result<Assembly, ExitCode> {
     let filters = std::env::var("RUST_LOG").ok();
     let error_log = ErrorLog::install(log::LevelFilter::Info, filters.as_deref())
         .inspect_err(|problem| complain(&format!("tollgate: {problem}\n")))
         .ok();
-    let options = Options { sockets: BTreeMap::new(), signals: true, error_log };
+    let options = Options { sockets: BTreeMap::new(), signals: true, error_log, upgrade };
     match server::build(config, options) {
         Ok((assembly, warnings)) => {
             if !warnings.is_empty() {

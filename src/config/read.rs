@@ -160,6 +160,9 @@ impl Document {
 /// Paths count from the folder of the file that names them.
 fn resolve(document: &mut Document, folder: &Path) {
     let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
+    if let Some(control) = document.process.as_mut().and_then(|process| process.control.as_mut()) {
+        absolute(control);
+    }
     for listener in document.listeners.values_mut() {
         let listener = Arc::make_mut(listener);
         listener.error_pages.values_mut().for_each(absolute);

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// How long a connection without a request yet may still send one when we are going away: it was
-/// accepted a moment ago, and its client has not been told.
+/// How long an idle connection may still send a request when we are going away: its client has not
+/// been told, and what it writes while we close would be lost. The answer tells it.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What the connections of all listeners share.
@@ -200,9 +200,7 @@ async fn wait_for_data<S: Transport>(
         if !told.is_terminated() {
             told.await;
         }
-        if fresh {
-            pingora_timeout::sleep(LAST_WORD).await;
-        }
+        pingora_timeout::sleep(LAST_WORD).await;
     };
     tokio::select! {
         biased;

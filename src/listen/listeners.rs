@@ -149,6 +149,11 @@ impl Listeners {
         }
     }
 
+    /// Waits until the service runs, so that only the gate keeps connections waiting.
+    pub async fn started(&self) {
+        self.shared.wait_until(|shared| shared.accept_tasks.load(Ordering::Acquire) > 0).await;
+    }
+
     /// Waits until every accept task of every listener has asked for a connection.
     pub async fn ready(&self) {
         self.shared.wait_until(Shared::is_accepting).await;

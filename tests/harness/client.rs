@@ -118,6 +118,11 @@ impl Client {
         }
     }
 
+    /// Waits until the gateway has sent something that was not read.
+    pub fn wait_for_bytes(&mut self) {
+        let _ = self.reader.fill_buf();
+    }
+
     /// Sends bytes; false if the connection is gone.
     pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()

@@ -4,8 +4,9 @@ use crate::values::{ByteSize, Duration, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-/// The process as a whole. A change of `workers` and `upstream_connections` needs an upgrade; a reload
+/// The process as a whole. A change of `workers`, `upstream_connections` and `control` needs an upgrade; a reload
 /// reports it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +21,12 @@ pub struct Process {
     /// Memory for request bodies that a policy has to see whole, all requests together; a request that
     /// finds it used up is answered with 503. Default 256MiB.
     pub body_memory: ByteSize,
+    /// The control socket, by which another process takes over (`tollgate upgrade`). It is this user's
+    /// alone. Default: none, and no upgrade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<PathBuf>,
+    /// How long a process that takes over may take until it is ready. Default 60s.
+    pub upgrade_time: Duration,
 }
 
 impl Default for Process {
@@ -29,6 +36,8 @@ impl Default for Process {
             drain: Duration::from_secs(30),
             upstream_connections: 4096,
             body_memory: ByteSize::mib(256),
+            control: None,
+            upgrade_time: Duration::from_secs(60),
         }
     }
 }
