@@ -54,6 +54,9 @@ fn log(criterion: &mut Criterion) {
         attempts: 1,
         tls_version: Some("TLSv1.3"),
         http_version: Some(Version::HTTP_2),
+        consumer: Some("acme"),
+        principal: Some("acme-1"),
+        auth: Some("api_key"),
         request: Some(&request),
         response: None,
     };

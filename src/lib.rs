@@ -8,6 +8,7 @@ pub mod background;
 pub mod cli;
 pub mod compose;
 pub mod config;
+pub mod identity;
 pub mod listen;
 pub mod message;
 pub mod outbound;

@@ -221,6 +221,18 @@ const MISTAKES: &[(&str, &str)] = &[
         "process: { drain: 30, wrkers: 2 }\nlisteners:\n  web: { adress: 127.0.0.1:80, h2c: yes }\nupstreams:\n  a: { endpoints: [b, c] }\nroutes:\n  a: { to: a, on: [web] }\n  b: { to: c }\n  c: { to: { redirct: {} }, prio: 1 }\n",
     ),
     (
+        "consumers",
+        "plans: { gold: {} }\nconsumers:\n  a: { plan: gild, groups: [\"a b\"], credentials: [{ api_key: { sha256: 12 } }] }\n  b: { credentials: [{ api_kay: {} }, { jwt: { provider: main } }] }\n  \"c d\": {}\n  e: { plan: gilt }\n  f: { credentials: [{ jwt: { provider: main, subject: x } }] }\n  file: missing.jsonl\n",
+    ),
+    (
+        "consumer_key_is_not_shown",
+        "consumers: { a: { credentials: [{ api_key: { kye: hunter2 } }, { api_key: { key: hunter2 } }], plam: x } }\n",
+    ),
+    (
+        "authenticate",
+        "routes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ api_key: { headers: x } }, { apikey: {} }], optionl: true } }\n",
+    ),
+    (
         "every_policy",
         "routes:\n  a:\n    to: { echo: {} }\n    policies:\n      cors: { origin: [a] }\n      headers: { request: { sett: {} } }\n      ip_access: { deny: [x] }\n      body_limit: { max: 5 }\n",
     ),

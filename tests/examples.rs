@@ -99,6 +99,24 @@ const EXAMPLES: &[Example] = &[
         ],
         more: |_| {},
     },
+    example(
+        "api-keys.yaml",
+        &[
+            ask("web", "GET /orders", 401, &["www-authenticate: apikey realm", "unauthenticated"]),
+            ask("web", "GET /orders\nx-api-key: not-a-key-of-anybody", 401, &["unauthenticated"]),
+            lacks(
+                ask("web", "GET /orders\nx-api-key: demo-key-of-acme-0123456789", 200, &["origin 9101"]),
+                &["demo-key"],
+            ),
+            lacks(
+                ask("web", "GET /orders?key=demo-key-of-the-workshop&a=b", 200, &["GET /orders?a=b "]),
+                &["demo-key"],
+            ),
+            ask("web", "GET /orders\nx-api-key: demo-key-in-a-file-of-its-own", 200, &["origin"]),
+            ask("web", "GET /news", 200, &["origin"]),
+            ask("web", "GET /news\nx-api-key: not-a-key-of-anybody", 401, &["unauthenticated"]),
+        ],
+    ),
     Example {
         name: "balance.yaml",
         asks: &[
@@ -164,6 +182,16 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /page\nx-channel: mobile\nuser-agent: Mozilla (MSIE 6)", 200, &["old"]),
             ask("web", "GET /office\nx-forwarded-for: 192.0.2.9", 200, &["office"]),
             ask("web", "GET /office", 404, &["route_not_found"]),
+        ],
+    ),
+    example(
+        "consumers.yaml",
+        &[
+            ask("web", "GET /a", 401, &["unauthenticated"]),
+            ask("web", "GET /a\nx-api-key: demo-key-of-consumer-1", 200, &["origin"]),
+            ask("web", "GET /a\nx-api-key: demo-key-of-consumer-2", 200, &["origin"]),
+            ask("web", "GET /a\nx-api-key: demo-key-of-the-operator", 200, &["origin"]),
+            ask("web", "GET /health", 200, &["origin"]),
         ],
     ),
     example(
@@ -562,7 +590,7 @@ fn examples() -> PathBuf {
 fn every_example_has_an_entry() {
     let names =
         std::fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let beside = ["pages", "tls", "secrets"];
+    let beside = ["pages", "tls", "secrets", "consumers"];
     let there: BTreeSet<String> = names.filter(|name| !beside.contains(&name.as_str())).collect();
     let here: Vec<&str> =
         EXAMPLES.iter().map(|example| example.name).filter(|name| !name.contains('/')).collect();
@@ -636,6 +664,7 @@ fn with_files() -> TempDir {
     std::fs::create_dir_all(folder.path().join("secrets")).unwrap();
     std::fs::write(folder.path().join("secrets/admin-token"), "secret\n").unwrap();
     std::fs::write(folder.path().join("secrets/sticky-secret"), "0123456789abcdef\n").unwrap();
+    std::fs::write(folder.path().join("secrets/workshop-key"), "demo-key-in-a-file-of-its-own\n").unwrap();
     folder
 }
 

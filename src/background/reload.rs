@@ -147,10 +147,13 @@ fn fingerprint(files: &[PathBuf]) -> u64 {
     all.extend(files.iter().filter_map(in_folder).flatten());
     for file in all {
         file.hash(&mut hasher);
-        // Neither a device nor a log that somebody keeps beside the configuration.
+        // Not a device.
         let is_small = |data: &std::fs::Metadata| data.is_file() && data.len() <= LARGEST_FILE;
-        if std::fs::metadata(&file).is_ok_and(|data| is_small(&data)) {
-            std::fs::read(&file).unwrap_or_default().hash(&mut hasher);
+        match std::fs::metadata(&file) {
+            Ok(data) if is_small(&data) => std::fs::read(&file).unwrap_or_default().hash(&mut hasher),
+            // A file of consumers may be larger: what says that it is another one is enough.
+            Ok(data) if data.is_file() => (data.len(), data.modified().ok()).hash(&mut hasher),
+            _ => {}
         }
     }
     hasher.finish()

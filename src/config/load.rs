@@ -218,6 +218,7 @@ impl Merge<'_> {
             ("admin", document.admin.is_some()),
             ("telemetry", document.telemetry.is_some()),
             ("policies", document.policies.is_some()),
+            ("identity", document.identity.is_some()),
         ] {
             if given {
                 self.look_for_twin(file, &root.key(section));
@@ -236,9 +237,20 @@ impl Merge<'_> {
         if let Some(policies) = &document.policies {
             config.policies = policies.clone();
         }
+        if let Some(identity) = &document.identity {
+            config.identity = identity.clone();
+        }
         let mut twins = Vec::new();
         add_named("listeners", &mut config.listeners, &document.listeners, &mut twins);
         add_named("upstreams", &mut config.upstreams, &document.upstreams, &mut twins);
+        add_named("consumers", &mut config.consumers.named, &document.consumers.named, &mut twins);
+        if let Some(file) = &document.consumers.file {
+            match &config.consumers.file {
+                Some(_) => twins.push(root.key("consumers").key("file")),
+                None => config.consumers.file = Some(file.clone()),
+            }
+        }
+        add_named("plans", &mut config.plans, &document.plans, &mut twins);
         add_named("hosts", &mut config.hosts, &document.hosts, &mut twins);
         add_named("routes", &mut config.routes, &document.routes, &mut twins);
         for path in twins {
@@ -272,7 +284,7 @@ fn add_named<K: Ord + Clone + std::fmt::Display, V>(
 
 /// Puts the contents of secret files in the place of their names.
 fn read_secrets(config: &mut Config, findings: &mut Vec<Finding>) {
-    let Config { admin, upstreams, secret_files, .. } = config;
+    let Config { admin, upstreams, identity, consumers, secret_files, .. } = config;
     let mut put = |of: &mut Secret, path: ConfigPath| {
         let Secret::File(file) = &*of else { return };
         match secret(file) {
@@ -295,6 +307,9 @@ fn read_secrets(config: &mut Config, findings: &mut Vec<Finding>) {
             let path = ConfigPath::root().key("upstreams").key(name).key("balance").key("sticky");
             put(key, path.key("secret"));
         }
+    }
+    for (path, secret) in identity.secrets().into_iter().chain(consumers.secrets()) {
+        put(secret, path);
     }
 }
 

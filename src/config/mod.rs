@@ -23,6 +23,7 @@ pub use error::{ConfigError, ConfigErrors, Snippet, Spot};
 pub use load::{Loaded, Loader, Reading, load};
 pub use source::Sources;
 
+use crate::identity::config::{ConsumersConfig, IdentityConfig, PlanConfig};
 use crate::policy::config::Setting;
 use crate::values::{ConfigPath, Name};
 use model::{Document, GatewayPolicies, host::Host, listener::Listener, process, route::Route, telemetry};
@@ -43,6 +44,12 @@ pub struct Config {
     pub listeners: BTreeMap<Name, Arc<Listener>>,
     /// Where requests go.
     pub upstreams: BTreeMap<Name, Arc<model::upstream::Upstream>>,
+    /// Who vouches for callers.
+    pub identity: IdentityConfig,
+    /// Known callers.
+    pub consumers: ConsumersConfig,
+    /// Plans that consumers may have.
+    pub plans: BTreeMap<Name, Arc<PlanConfig>>,
     /// Policies of the whole gateway.
     pub policies: GatewayPolicies,
     /// Hosts that differ from the defaults, as they are written.
@@ -64,6 +71,9 @@ impl Default for Config {
             telemetry: telemetry::Telemetry::default(),
             listeners: document.listeners,
             upstreams: document.upstreams,
+            identity: IdentityConfig::default(),
+            consumers: document.consumers,
+            plans: document.plans,
             policies: GatewayPolicies::default(),
             hosts: document.hosts,
             routes: document.routes,

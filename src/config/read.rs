@@ -73,7 +73,8 @@ fn all_problems(root: &Node<'_>) -> Reading {
         return reading;
     };
     for (section, value) in sections {
-        let named = matches!(&*section.text, "listeners" | "upstreams" | "hosts" | "routes");
+        let named =
+            matches!(&*section.text, "listeners" | "upstreams" | "consumers" | "plans" | "hosts" | "routes");
         match &value.kind {
             Kind::Map(items) if named => {
                 for (name, item) in items {
@@ -115,7 +116,7 @@ fn salvage(root: &Node<'_>, mut only: Node<'_>, reading: &mut Reading) -> bool {
         clean = false;
         let path = misfit.path();
         let Some(wrong) = only.at_mut(&path) else { return false };
-        let follows = has_gone(wrong, misfit.missing());
+        let follows = matches!(wrong.kind, Kind::Gone) || has_gone(wrong, misfit.missing());
         wrong.kind = Kind::Gone;
         if !follows {
             let place = root.place_of(&path, misfit.at_key());
@@ -150,6 +151,10 @@ impl Document {
         self.admin = self.admin.take().or(other.admin);
         self.telemetry = self.telemetry.take().or(other.telemetry);
         self.policies = self.policies.take().or(other.policies);
+        self.identity = self.identity.take().or(other.identity);
+        self.consumers.file = self.consumers.file.take().or(other.consumers.file);
+        self.consumers.named.append(&mut other.consumers.named);
+        self.plans.append(&mut other.plans);
         self.listeners.append(&mut other.listeners);
         self.upstreams.append(&mut other.upstreams);
         self.hosts.append(&mut other.hosts);
@@ -185,10 +190,16 @@ fn resolve(document: &mut Document, folder: &Path) {
     for route in document.routes.values_mut().filter(|route| !route.error_pages.is_empty()) {
         Arc::make_mut(route).error_pages.values_mut().for_each(absolute);
     }
-    if let Some(Setting::On(admin)) = &mut document.admin
-        && let Secret::File(path) = &mut admin.token
-    {
-        absolute(path);
+    document.consumers.file.as_mut().map(absolute);
+    if let Some(Setting::On(admin)) = &mut document.admin {
+        absolute_secret(&mut admin.token, folder);
+    }
+    for (_, secret) in document.consumers.secrets() {
+        absolute_secret(secret, folder);
+    }
+    if let Some(identity) = &mut document.identity {
+        identity.files().into_iter().for_each(absolute);
+        identity.secrets().into_iter().for_each(|(_, secret)| absolute_secret(secret, folder));
     }
     if let Some(telemetry) = &mut document.telemetry
         && let Setting::On(log) = &mut telemetry.access_log
@@ -220,6 +231,12 @@ fn resolve_upstream(upstream: &mut Upstream, folder: &Path) {
     }
     if let Balance::Sticky(StickyCookie { secret: Some(Secret::File(path)), .. }) = &mut upstream.balance {
         absolute(path);
+    }
+}
+
+fn absolute_secret(secret: &mut Secret, folder: &Path) {
+    if let Secret::File(path) = secret {
+        *path = folder.join(&*path);
     }
 }
 

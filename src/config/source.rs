@@ -293,6 +293,9 @@ impl Document {
             "upstreams" => parsed().is_some_and(|name| self.upstreams.contains_key(&name)),
             "routes" => parsed().is_some_and(|name| self.routes.contains_key(&name)),
             "hosts" => self.hosts.contains_key(name),
+            "consumers" if name == "file" => self.consumers.file.is_some(),
+            "consumers" => name.parse().is_ok_and(|name| self.consumers.named.contains_key(&name)),
+            "plans" => parsed().is_some_and(|name| self.plans.contains_key(&name)),
             section => self.has_section(section),
         }
     }
@@ -306,6 +309,9 @@ impl Document {
             "policies" => self.policies.is_some(),
             "listeners" => !self.listeners.is_empty(),
             "upstreams" => !self.upstreams.is_empty(),
+            "identity" => self.identity.is_some(),
+            "consumers" => self.consumers.file.is_some() || !self.consumers.named.is_empty(),
+            "plans" => !self.plans.is_empty(),
             "hosts" => !self.hosts.is_empty(),
             "routes" => !self.routes.is_empty(),
             _ => false,

@@ -8,8 +8,20 @@ use super::tree::{self, Kind, Node};
 use serde_yaml::{Mapping, Value};
 use std::collections::BTreeMap;
 
-const SECTIONS: [&str; 9] =
-    ["version", "process", "admin", "telemetry", "listeners", "upstreams", "policies", "hosts", "routes"];
+const SECTIONS: [&str; 12] = [
+    "version",
+    "process",
+    "admin",
+    "telemetry",
+    "listeners",
+    "upstreams",
+    "identity",
+    "consumers",
+    "plans",
+    "policies",
+    "hosts",
+    "routes",
+];
 
 impl Config {
     /// What is written, all files together, as YAML. It is read from the texts rather than from the

@@ -29,7 +29,7 @@ impl Policy for BodyLimit {
         Ok(Self { max: config.max.bytes() })
     }
 
-    fn on_request<'a>(&'a self, _: &RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+    fn on_request<'a>(&'a self, _: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
         cx.body_limit = self.max;
         Step::Continue
     }

@@ -1,6 +1,7 @@
 //! THE LIST: which policies there are and in which order they run; and the chain that a route's
 //! layers are compiled to.
 
+use super::authenticate::Authenticate;
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::{CompileEnv, Policy, Step, Verdict};
@@ -53,7 +54,7 @@ macro_rules! the_list {
         enum Compiled { $($policy($policy),)* }
 
         impl Compiled {
-            fn on_request<'a>(&'a self, head: &RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+            fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
                 match self { $(Self::$policy(policy) => policy.on_request(head, cx),)* }
             }
 
@@ -117,6 +118,8 @@ the_list! {
     cors: Cors;
     /// Before anything reads a body. It only sets the bound; `proxy/phases/body.rs` holds it.
     body_limit: BodyLimit;
+    /// After what needs no caller, and before all that does.
+    authenticate: Authenticate, enforced authenticate;
     /// Looks at the body after all policies have passed the head: who may not ask at all does not get
     /// to make us hold one.
     content_digest: ContentDigest;

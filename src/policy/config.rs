@@ -1,7 +1,7 @@
 //! The text side of the policies: what a layer may say of each, and how layers are laid over
 //! each other.
 
-use super::{body_limit, compress, content_digest, cors, headers, ip_access, rewrite};
+use super::{authenticate, body_limit, compress, content_digest, cors, headers, ip_access, rewrite};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::fmt;
@@ -90,6 +90,9 @@ pub struct Policies {
     /// How large a request's body may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Setting<body_limit::BodyLimitConfig>>,
+    /// Who calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authenticate: Option<Setting<authenticate::AuthenticateConfig>>,
     /// Bodies have to be what their `content-digest` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<Setting<content_digest::ContentDigestConfig>>,
@@ -111,6 +114,9 @@ pub struct EnforcedPolicies {
     /// Which client addresses are let in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<ip_access::IpAccessConfig>,
+    /// Who calls. A route's own must come to the same caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authenticate: Option<authenticate::AuthenticateConfig>,
     /// Header fields set, added and removed; on answers they are the last to do so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<headers::HeadersConfig>,

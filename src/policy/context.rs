@@ -2,11 +2,13 @@
 
 use super::compress::Coder;
 use super::shared::whole_body::WholeBody;
+use crate::identity::Principal;
 use crate::message::{authority, params::Params};
 use crate::telemetry::request_id::RequestId;
 use http::{HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A request as the policies see it. A field of the request's context, lent to each policy in
 /// turn, never copied between phases.
@@ -20,6 +22,10 @@ pub struct PolicyContext {
     pub request_id: Option<RequestId>,
     /// The normalised path, where it differs from what the client sent.
     pub normalised: Option<Box<str>>,
+    /// Who calls, once `authenticate` knows.
+    pub principal: Option<Arc<Principal>>,
+    /// Why a credential was refused, for the log.
+    pub auth_cause: Option<&'static str>,
     /// What the route's path bound.
     pub params: Params,
     /// What policies change on the way upstream.
@@ -42,6 +48,8 @@ impl PolicyContext {
             secure: false,
             request_id: None,
             normalised: None,
+            principal: None,
+            auth_cause: None,
             params: Params::NONE,
             edits: Edits::default(),
             body_limit: u64::MAX,
@@ -101,6 +109,8 @@ impl Default for PolicyContext {
 pub struct Edits {
     /// Another path, without the query.
     pub path: Option<String>,
+    /// Another query; empty is none.
+    pub query: Option<String>,
     /// Another Host.
     pub host: Option<HeaderValue>,
     /// Header fields, in the order in which they are changed.
@@ -116,4 +126,6 @@ pub enum HeaderEdit {
     Set(HeaderName, HeaderValue),
     /// The field has this value besides those that it has.
     Add(HeaderName, HeaderValue),
+    /// All cookies of this name go.
+    RemoveCookie(Box<str>),
 }

@@ -143,7 +143,7 @@ impl Policy for Cors {
         })
     }
 
-    fn on_request<'a>(&'a self, head: &RequestHeader, _: &'a mut PolicyContext) -> Step<'a> {
+    fn on_request<'a>(&'a self, head: &'a RequestHeader, _: &'a mut PolicyContext) -> Step<'a> {
         if !is_preflight(head) {
             return Step::Continue;
         }

@@ -78,7 +78,7 @@ impl Policy for Headers {
         if found.is_empty() { Ok(Self { request, response }) } else { Err(found) }
     }
 
-    fn on_request<'a>(&'a self, head: &RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+    fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
         for edit in &self.request {
             let recorded = match edit {
                 Edit::Remove(name) => Some(HeaderEdit::Remove(name.clone())),

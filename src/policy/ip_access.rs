@@ -45,7 +45,7 @@ impl Policy for IpAccess {
         Ok(Self { allow: PrefixSet::new(&config.allow), deny: PrefixSet::new(&config.deny) })
     }
 
-    fn on_request<'a>(&'a self, _: &RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+    fn on_request<'a>(&'a self, _: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
         let denied = self.deny.contains(cx.client);
         if !denied && (self.allow.is_empty() || self.allow.contains(cx.client)) {
             return Step::Continue;

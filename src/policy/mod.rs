@@ -4,6 +4,7 @@
 //! A policy is one file or one folder. It is compiled once, when a configuration is; it never
 //! sees a session; and users choose which policies a route has, never their order.
 
+pub mod authenticate;
 pub mod body_limit;
 pub mod chain;
 pub mod compress;
@@ -16,6 +17,7 @@ pub mod ip_access;
 pub mod rewrite;
 pub mod shared;
 
+use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Problem};
 use bytes::Bytes;
@@ -23,12 +25,15 @@ use context::PolicyContext;
 use futures_util::future::BoxFuture;
 use pingora_http::{RequestHeader, ResponseHeader};
 use shared::template::Scope;
+use std::sync::Arc;
 
 /// What a policy is compiled with.
 #[derive(Debug, Default)]
 pub struct CompileEnv<'a> {
     /// What its templates may refer to.
     pub scope: Scope<'a>,
+    /// Who calls, and who vouches for them.
+    pub identity: Arc<Identity>,
 }
 
 /// The contract of a policy.
@@ -51,7 +56,7 @@ pub trait Policy: Sized {
     fn compile(config: &Self::Config, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>>;
 
     /// The head of a request came.
-    fn on_request<'a>(&'a self, _head: &RequestHeader, _cx: &'a mut PolicyContext) -> Step<'a> {
+    fn on_request<'a>(&'a self, _head: &'a RequestHeader, _cx: &'a mut PolicyContext) -> Step<'a> {
         Step::Continue
     }
 

@@ -59,7 +59,7 @@ impl Policy for Rewrite {
         if found.is_empty() { Ok(Self { path, host }) } else { Err(found) }
     }
 
-    fn on_request<'a>(&'a self, head: &RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+    fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
         let refuse = |detail: &'static str| {
             let title = "The request cannot be passed on as it is";
             Step::reject(Rejection::new(StatusCode::BAD_REQUEST, REWRITE_FAILED, title).detail(detail))
@@ -119,7 +119,8 @@ mod tests {
         rest: std::ops::Range<u32>,
     ) -> Result<PolicyContext, String> {
         let params = ["rest".to_owned()];
-        let env = CompileEnv { scope: Scope { params: &params, ..Scope::default() } };
+        let env =
+            CompileEnv { scope: Scope { params: &params, ..Scope::default() }, ..CompileEnv::default() };
         let policy = Rewrite::compile(config, &env).map_err(|found| found[0].problem.to_string())?;
         let head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
         let mut cx = PolicyContext::new();

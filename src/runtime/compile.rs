@@ -6,6 +6,7 @@ use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Swi
 use crate::compose::{Local, Redirect, Respond};
 use crate::config::model::{host, route as model};
 use crate::config::{Config, ConfigErrors, Reading};
+use crate::identity::{self, Identity};
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
 use crate::policy::CompileEnv;
@@ -53,11 +54,18 @@ impl Compiler {
     /// # Errors
     /// All that is wrong with it, the warnings among them, each with its path from the root.
     pub fn compile(&self, config: &Arc<Config>) -> Result<Compiled, Vec<Finding>> {
+        let sources = identity::Sources {
+            identity: &config.identity,
+            consumers: &config.consumers,
+            plans: &config.plans,
+        };
+        let (identity, found) = Identity::compile(sources, &self.retained, &self.metrics);
         let mut work = Work {
             config,
             compiler: self,
+            identity: Arc::new(identity),
             pages: Reader::default(),
-            found: Vec::new(),
+            found,
             layers: Vec::new(),
             indices: config.upstreams.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect(),
             shared: HashMap::new(),
@@ -66,7 +74,7 @@ impl Compiler {
         let hosts = work.hosts();
         let upstreams = work.upstreams();
         let (routes, router) = work.routes(&listeners);
-        let Work { mut found, .. } = work;
+        let Work { mut found, identity, .. } = work;
         let mut seen = HashSet::new();
         found.retain(|finding| seen.insert((finding.path.clone(), finding.problem.what.clone())));
         if found.iter().any(|finding| finding.severity == Severity::Error) {
@@ -80,6 +88,7 @@ impl Compiler {
             routes,
             upstreams,
             listeners,
+            identity,
             hosts,
             body_memory: BodyMemory::new(self.metrics.body_memory(), config.process.body_memory.bytes()),
             unrouted: self.metrics.unrouted(),
@@ -140,6 +149,8 @@ struct Layer<'a> {
 struct Work<'a> {
     config: &'a Config,
     compiler: &'a Compiler,
+    /// Compiled before the chains, whose policies are compiled with it.
+    identity: Arc<Identity>,
     pages: Reader,
     found: Vec<Finding>,
     /// The layers of listeners that have one.
@@ -323,6 +334,7 @@ impl<'a> Work<'a> {
         scope.of_this_route.set(false);
         let env = CompileEnv {
             scope: Scope { params: scope.params, route: scope.route, of_this_route: Cell::new(false) },
+            identity: Arc::clone(&self.identity),
         };
         match Chain::compile(&layers, &env) {
             Ok(chain) => {

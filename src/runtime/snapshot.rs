@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::config::model::listener as model;
 use crate::config::model::route::{RouteTimeouts, Sticky, Upgrade};
 use crate::config::model::upstream::RouteRetry;
+use crate::identity::Identity;
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
 use crate::policy::chain::Chain;
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub upstreams: Box<[(Upstream, Arc<UpstreamMetrics>)]>,
     /// The listeners, by [`ListenerId`]; a place is empty where a listener has gone.
     pub listeners: Box<[Option<Listener>]>,
+    /// Who calls, and who vouches for them.
+    pub identity: Arc<Identity>,
     /// Hosts that differ from the defaults.
     pub hosts: Hosts,
     /// Memory for request bodies that are held.

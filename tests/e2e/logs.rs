@@ -53,6 +53,7 @@ fn a_line_has_every_field() {
             "upstream",
             "endpoint",
             "client",
+            "consumer",
             "method",
             "host",
             "path",

@@ -5,6 +5,7 @@ mod bodies;
 mod compress;
 mod door;
 mod forwarding;
+mod identity;
 mod limits;
 mod logs;
 mod policies;

@@ -30,6 +30,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             }
         }
     }
+    if let Some(file) = &config.consumers.file {
+        readable(file, section("consumers").key("file"), findings);
+    }
     for (name, host) in &config.hosts {
         if !host.error_pages.is_empty() {
             pages(&host.error_pages, &section("hosts").key(name), findings);
@@ -101,6 +104,8 @@ impl Config {
         let mut files: BTreeSet<PathBuf> = self.sources.files().map(Path::to_owned).collect();
         files.insert(self.sources.root.clone());
         files.extend(self.secret_files.iter().cloned());
+        files.extend(self.consumers.file.iter().cloned());
+        files.extend(self.identity.clone().files().into_iter().map(|file| file.clone()));
         for listener in self.listeners.values() {
             files.extend(listener.error_pages.values().cloned());
             let Some(tls) = &listener.tls else { continue };

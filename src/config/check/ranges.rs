@@ -7,7 +7,7 @@ use crate::config::model::route::{Redirect, Route, Target};
 use crate::config::model::telemetry::Telemetry;
 use crate::values::{ByteSize, ConfigPath, Duration, Problem};
 
-const LOG_FIELDS: [&str; 23] = [
+const LOG_FIELDS: [&str; 26] = [
     "time",
     "request_id",
     "trace_id",
@@ -16,6 +16,9 @@ const LOG_FIELDS: [&str; 23] = [
     "upstream",
     "endpoint",
     "client",
+    "consumer",
+    "principal",
+    "auth",
     "method",
     "host",
     "path",

@@ -4,6 +4,7 @@ use super::{Findings, Unread, section};
 use crate::config::Config;
 use crate::config::model::listener::Listener;
 use crate::config::model::route::{Route, Target};
+use crate::identity::config::CredentialConfig;
 use crate::values::{ConfigPath, Name, Problem};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ pub(super) fn check(config: &Config, unread: &Unread, findings: &mut Findings) {
     listeners(config, unread, findings);
     admin(config, findings);
     let upstreams = section("upstreams");
+    consumers(config, unread, findings);
     hosts(config, findings);
     let mut used = HashSet::new();
     for (name, route) in &config.routes {
@@ -71,6 +73,29 @@ fn admin(config: &Config, findings: &mut Findings) {
         let problem = Problem::new("the admin listener is open to the network and has no token")
             .remedy("bind it to 127.0.0.1, or set `token: ${TOLLGATE_ADMIN_TOKEN}`");
         findings.warning(section("admin").key("address"), problem);
+    }
+}
+
+fn consumers(config: &Config, unread: &Unread, findings: &mut Findings) {
+    let consumers = section("consumers");
+    for (name, consumer) in &config.consumers.named {
+        if let Some(plan) = &consumer.plan
+            && !config.plans.contains_key(plan)
+            && !unread.covers("plans", plan.as_str())
+        {
+            let known = config.plans.keys().map(Name::as_str);
+            let at = consumers.key(name).key("plan");
+            findings.error(at, Problem::unknown("plan", plan.as_str(), known));
+        }
+        for (index, credential) in consumer.credentials.iter().enumerate() {
+            let CredentialConfig::Jwt(of) = credential else { continue };
+            let providers = &config.identity.providers;
+            if !providers.contains_key(&of.provider) && !unread.covers("identity", "") {
+                let known = providers.keys().map(Name::as_str);
+                let at = consumers.key(name).key("credentials").index(index).key("jwt").key("provider");
+                findings.error(at, Problem::unknown("provider", of.provider.as_str(), known));
+            }
+        }
     }
 }
 

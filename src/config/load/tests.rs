@@ -233,7 +233,7 @@ fn the_schema_is_stable_and_knows_its_secrets() {
     assert_eq!(schema, crate::config::schema());
     assert_eq!(schema["title"], "Tollgate configuration");
     assert!(schema["$schema"].as_str().is_some_and(|draft| draft.contains("2020-12")));
-    assert_eq!(crate::config::secrets::Secrets::new().keys(), ["token", "secret"]);
+    assert_eq!(crate::config::secrets::Secrets::new().keys(), ["token", "secret", "key"]);
     assert!(crate::config::schema_text().ends_with("}\n"));
 }
 

@@ -8,6 +8,7 @@ pub mod route;
 pub mod telemetry;
 pub mod upstream;
 
+use crate::identity::config::{ConsumersConfig, IdentityConfig, PlanConfig};
 use crate::policy::config::{EnforcedPolicies, Policies};
 use crate::values::{Name, Problem};
 use schemars::JsonSchema;
@@ -34,6 +35,14 @@ pub struct Document {
     /// Where requests go, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<Name, Arc<upstream::Upstream>>,
+    /// Who vouches for callers.
+    pub identity: Option<IdentityConfig>,
+    /// Known callers, by name, or in a file: `{ file: consumers.jsonl }`.
+    #[serde(default)]
+    pub consumers: ConsumersConfig,
+    /// Plans that consumers may have, by name.
+    #[serde(default)]
+    pub plans: BTreeMap<Name, Arc<PlanConfig>>,
     /// Policies of the whole gateway.
     pub policies: Option<GatewayPolicies>,
     /// Hosts that differ from the defaults, by host name (`cdn.example.com` or `*.example.com`).

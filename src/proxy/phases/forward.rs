@@ -4,6 +4,7 @@ use super::admit::X_REQUEST_ID;
 use super::hold::Held;
 use crate::message::forwarded::{self, tells_of_hops};
 use crate::policy::context::HeaderEdit;
+use crate::policy::shared::cookies;
 use crate::proxy::{Gateway, RequestContext};
 use crate::upstream::{Choice, Host};
 use http::Version;
@@ -62,6 +63,7 @@ pub fn request(
                 HeaderEdit::Remove(name) => drop(headers.remove(name)),
                 HeaderEdit::Set(name, value) => drop(headers.insert(name, value.clone())),
                 HeaderEdit::Add(name, value) => drop(headers.append(name, value.clone())),
+                HeaderEdit::RemoveCookie(name) => remove_cookie(headers, name),
             }
         }
     });
@@ -127,14 +129,25 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+    match cookies::without(headers, name.as_bytes()) {
+        Some(Some(rest)) => drop(headers.insert(header::COOKIE, rest)),
+        Some(None) => drop(headers.remove(header::COOKIE)),
+        None => {}
+    }
+}
+
 /// Origin form, with the path that was matched or what a policy made of it, and the client's query.
 fn target(client: &RequestHeader, request: &mut RequestHeader, cx: &RequestContext) -> Result<()> {
     let path = cx.policy.edits.path.as_deref().unwrap_or_else(|| cx.policy.path(client));
-    let unchanged = cx.policy.edits.path.is_none() && cx.policy.normalised.is_none();
+    let edits = &cx.policy.edits;
+    let unchanged = edits.path.is_none() && edits.query.is_none() && cx.policy.normalised.is_none();
     if unchanged && request.uri.authority().is_none() && request.raw_path().first() == Some(&b'/') {
         return Ok(());
     }
-    match client.uri.query() {
+    let query = edits.query.as_deref().or(client.uri.query());
+    // An empty query that the client wrote stays; one that a policy emptied goes.
+    match query.filter(|query| !query.is_empty() || edits.query.is_none()) {
         Some(query) => request.set_raw_path(format!("{path}?{query}").as_bytes()),
         None => request.set_raw_path(path.as_bytes()),
     }

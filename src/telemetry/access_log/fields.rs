@@ -28,6 +28,12 @@ pub struct Record<'a> {
     pub target: &'a [u8],
     /// The status that was sent; `None` if the request ended without one.
     pub status: Option<u16>,
+    /// The consumer that called.
+    pub consumer: Option<&'a str>,
+    /// What the caller is called by who proved it.
+    pub principal: Option<&'a str>,
+    /// How the caller was proved, or why its credential was refused.
+    pub auth: Option<&'a str>,
     /// The code of the refusal or failure.
     pub cause: Option<&'a str>,
     /// Bytes of the body that the client sent.
@@ -49,7 +55,7 @@ pub struct Record<'a> {
 }
 
 /// Names of fields, in the order in which a line has them by default.
-const DEFAULT: [(&str, Field); 21] = [
+const DEFAULT: [(&str, Field); 22] = [
     ("time", Field::Time),
     ("request_id", Field::RequestId),
     ("trace_id", Field::TraceId),
@@ -58,6 +64,7 @@ const DEFAULT: [(&str, Field); 21] = [
     ("upstream", Field::Upstream),
     ("endpoint", Field::Endpoint),
     ("client", Field::Client),
+    ("consumer", Field::Consumer),
     ("method", Field::Method),
     ("host", Field::Host),
     ("path", Field::Path),
@@ -83,6 +90,9 @@ enum Field {
     Upstream,
     Endpoint,
     Client,
+    Consumer,
+    Principal,
+    Auth,
     Method,
     Host,
     Path,
@@ -162,12 +172,14 @@ impl Field {
         match name {
             "user_agent" => return Ok(Self::RequestHeader(header("user-agent")?)),
             "query" => return Ok(Self::Query),
+            "principal" => return Ok(Self::Principal),
+            "auth" => return Ok(Self::Auth),
             _ => {}
         }
         let known = DEFAULT.iter().find(|(known, _)| *known == name);
         known.map(|(_, field)| field.clone()).ok_or_else(|| {
             let names = DEFAULT.iter().map(|(name, _)| *name);
-            let more = ["user_agent", "query", "request.NAME", "response.NAME"];
+            let more = ["user_agent", "query", "principal", "auth", "request.NAME", "response.NAME"];
             Problem::unknown("access log field", name, names.chain(more))
         })
     }
@@ -186,6 +198,9 @@ impl Field {
             Self::Upstream => or_null(line, record.upstream, text),
             Self::Endpoint => or_null(line, record.endpoint, text),
             Self::Client => or_null(line, record.client, json::ip),
+            Self::Consumer => or_null(line, record.consumer, text),
+            Self::Principal => or_null(line, record.principal, text),
+            Self::Auth => or_null(line, record.auth, text),
             Self::Method => text(line, record.method),
             Self::Host => or_null(line, record.host, json::string),
             Self::Path => bytes(line, split_target(record.target).0),

@@ -163,6 +163,13 @@ impl State {
     }
 
     fn collect_gateway(&self, scrape: &mut Scrape) {
+        let ways: Vec<_> = self.auth.lock().values().filter_map(Weak::upgrade).collect();
+        for way in ways {
+            let (method, provider) = way.labels();
+            for (outcome, count) in way.sums() {
+                scrape.add(&table::AUTH, &[method, provider, outcome], count as f64);
+            }
+        }
         for (code, count) in self.rejections.sums() {
             scrape.add(&table::REJECTIONS, &[code], count as f64);
         }

@@ -5,6 +5,7 @@
 //! knows the handles weakly: a route's series go when the last snapshot that has the route goes, and
 //! go on counting when the next snapshot asks for the same route while the last one lives.
 
+mod auth;
 mod collect;
 mod handles;
 mod process;
@@ -13,6 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use auth::AuthMetrics;
 pub use handles::{Answer, InFlight, ListenerMetrics, RouteMetrics, StatusClass, UpstreamMetrics};
 
 use crate::values::ListenerId;
@@ -89,6 +91,7 @@ struct State {
     other_route: Mutex<Arc<RouteMetrics>>,
     other_upstream: Arc<UpstreamMetrics>,
     next_upstream: AtomicU64,
+    auth: Mutex<HashMap<auth::Key, Weak<AuthMetrics>>>,
     rejections: Coded,
     reloads: [AtomicU64; 3],
     certificates: Mutex<Vec<CertificateExpiry>>,
@@ -117,6 +120,7 @@ impl Metrics {
             listeners: Mutex::default(),
             other_upstream: Arc::new(UpstreamMetrics::new(OTHER, 1, shards)),
             next_upstream: AtomicU64::new(2),
+            auth: Mutex::default(),
             rejections: Coded::new(shards),
             reloads: Default::default(),
             certificates: Mutex::default(),
@@ -198,6 +202,21 @@ impl Metrics {
         let listener = Arc::new(ListenerMetrics::new(name, shards));
         listeners.insert(id, Arc::downgrade(&listener));
         listener
+    }
+
+    /// What a way to authenticate counts on; the same one as long as it lives. Methods are constants,
+    /// and providers are named by the configuration.
+    pub fn authentication(&self, method: &'static str, provider: Option<&str>) -> Arc<AuthMetrics> {
+        let shards = self.state.routes.lock().shape.shards;
+        let key: auth::Key = (method, provider.unwrap_or(NONE).into());
+        let mut living = self.state.auth.lock();
+        living.retain(|_, metrics| metrics.strong_count() > 0);
+        if let Some(metrics) = living.get(&key).and_then(Weak::upgrade) {
+            return metrics;
+        }
+        let metrics = Arc::new(AuthMetrics::new(key.clone(), shards));
+        living.insert(key, Arc::downgrade(&metrics));
+        metrics
     }
 
     /// Counts a refusal by the code of its [`Rejection`](crate::rejection::Rejection).

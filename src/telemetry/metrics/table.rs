@@ -44,6 +44,8 @@ table! {
         "Further attempts that were not made, since retry.budget was spent.";
     REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
         "Answers of the gateway's own that refuse a request, by their code.";
+    AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]
+        "Requests that a policy authenticate looked at: admitted, anonymous, missing (no credential), or why the credential was refused. Provider is _none where a method has none, and so is the method of a request without a credential.";
     UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]
         "Requests that the parser refused before a route could see them.";
     RELOADS COUNTER "tollgate_reloads_total" ["outcome"]

@@ -246,6 +246,9 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     upstreams[0].retried();
     upstreams[0].barred();
     metrics.rejected("route_not_found");
+    let way = metrics.authentication("jwt", Some("main"));
+    way.admitted();
+    way.count("token_expired");
     listener.unseen("header_too_large");
     metrics.reloaded(ReloadOutcome::Rejected);
     metrics.set_connections_source(Box::new(|id| (id == PUBLIC).then_some(7)));
@@ -256,7 +259,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
         certificate,
         not_after: 1_900_000_000,
     }]);
-    (metrics, (listener, routes, upstreams))
+    (metrics, (listener, routes, upstreams, way))
 }
 
 #[test]
@@ -268,6 +271,8 @@ fn every_metric_of_the_table_is_exported() {
     }
     for line in [
         "tollgate_connections{listener=\"public\"} 7",
+        "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"admitted\"} 1",
+        "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"token_expired\"} 1",
         "tollgate_retries_total{upstream=\"a\"} 1",
         "tollgate_retries_barred_total{upstream=\"a\"} 1",
         "tollgate_upstream_connections_total{upstream=\"a\",reused=\"false\"} 1",

@@ -1,0 +1,258 @@
+//! The text side of identity: providers, consumers, plans.
+
+use crate::values::{ConfigPath, Name, Problem, Secret, Sha256};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fmt, str::FromStr};
+
+/// Who says who somebody is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityConfig {
+    /// Who vouches for callers, by name.
+    pub providers: BTreeMap<Name, ProviderConfig>,
+}
+
+/// Somebody who vouches for callers.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderConfig {}
+
+/// What a consumer may use. So far a name that consumers refer to and logs and headers can show.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanConfig {
+    /// What it is, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// A known caller.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsumerConfig {
+    /// Its plan, by name. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Name>,
+    /// The groups that it belongs to. Default: none.
+    pub groups: Vec<Name>,
+    /// What it proves itself by; any of them. Default: none.
+    pub credentials: Vec<CredentialConfig>,
+}
+
+/// What a consumer proves itself by.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialConfig {
+    /// An API key: `{ sha256: … }`, its digest, or `{ key: … }`, the key itself, which is hashed when
+    /// it is read. A key needs at least 16 characters; 32 random ones are better.
+    ApiKey(ApiKeyConfig),
+    /// A token of this provider with this subject.
+    Jwt(SubjectConfig),
+}
+
+/// An API key.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiKeyConfig {
+    /// The SHA-256 digest of the key, in hexadecimal.
+    Sha256(Sha256),
+    /// The key itself, 16 characters at least.
+    Key(Secret),
+}
+
+/// A subject of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubjectConfig {
+    /// The provider's name in `identity.providers`.
+    pub provider: Name,
+    /// What the provider calls the caller: `sub`.
+    pub subject: String,
+}
+
+/// A consumer's name: 1 to 200 visible ASCII characters, so that it is safe in a header, a log line
+/// and a URL's query.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ConsumerName(Box<str>);
+
+impl ConsumerName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ConsumerName {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        if (1..=200).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic()) {
+            return Ok(Self(text.into()));
+        }
+        let shown: String = text.chars().take(40).collect();
+        Err(Problem::new(format!("{shown:?} is not a consumer's name"))
+            .remedy("a consumer's name has 1 to 200 visible ASCII characters and no spaces"))
+    }
+}
+
+impl fmt::Display for ConsumerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConsumerName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = ConsumerName;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a consumer's name")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ConsumerName, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// Known callers: by name here, and those in a file of one JSON object a line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConsumersConfig {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Those by name.
+    pub named: BTreeMap<ConsumerName, Arc<ConsumerConfig>>,
+}
+
+/// The key that names the file, and therefore no consumer.
+const FILE: &str = "file";
+
+impl<'de> Deserialize<'de> for ConsumersConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = ConsumersConfig;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("consumers by name, or `{ file: consumers.jsonl }`")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<ConsumersConfig, A::Error> {
+                let mut consumers = ConsumersConfig::default();
+                while let Some(name) = map.next_key::<ConsumerName>()? {
+                    if name.as_str() == FILE {
+                        consumers.file = Some(map.next_value()?);
+                    } else {
+                        consumers.named.insert(name, Arc::new(map.next_value()?));
+                    }
+                }
+                Ok(consumers)
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+impl Serialize for ConsumersConfig {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap as _;
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(file) = &self.file {
+            map.serialize_entry(FILE, file)?;
+        }
+        for (name, consumer) in &self.named {
+            map.serialize_entry(name, consumer)?;
+        }
+        map.end()
+    }
+}
+
+impl JsonSchema for ConsumersConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Consumers".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let consumer = generator.subschema_for::<ConsumerConfig>();
+        schemars::json_schema!({
+            "description": "Known callers by name; the name `file` stands for a file of further ones, one JSON object a line, each with its `name` and what a consumer has here.",
+            "type": "object",
+            "properties": { "file": { "type": "string" } },
+            "additionalProperties": consumer,
+        })
+    }
+}
+
+/// A secret in the configuration, with its place.
+pub type SecretAt<'a> = (ConfigPath, &'a mut Secret);
+
+impl IdentityConfig {
+    /// The secrets in it, with their paths from the root, for who reads those that are in files.
+    pub fn secrets(&mut self) -> Vec<SecretAt<'_>> {
+        let path = ConfigPath::root().key("identity").key("providers");
+        let mut secrets = Vec::new();
+        for (name, provider) in &mut self.providers {
+            let path = path.key(name);
+            secrets.extend(provider.secrets().into_iter().map(|(rest, secret)| (path.join(&rest), secret)));
+        }
+        secrets
+    }
+
+    /// The paths of files in it, but for those of secrets.
+    pub fn files(&mut self) -> Vec<&mut PathBuf> {
+        self.providers.values_mut().flat_map(ProviderConfig::files).collect()
+    }
+}
+
+impl ProviderConfig {
+    /// The secrets of a provider, with their paths from its name.
+    fn secrets(&mut self) -> Vec<SecretAt<'_>> {
+        match *self {}
+    }
+
+    /// The paths of files that it names, but for those of secrets.
+    fn files(&mut self) -> Vec<&mut PathBuf> {
+        match *self {}
+    }
+}
+
+impl ConsumersConfig {
+    /// The secrets in it, with their paths from the root, for who reads those that are in files.
+    pub fn secrets(&mut self) -> Vec<SecretAt<'_>> {
+        let mut secrets = Vec::new();
+        let consumers = ConfigPath::root().key("consumers");
+        for (name, consumer) in &mut self.named {
+            let is_secret = |credential: &CredentialConfig| credential.secret().is_some();
+            if !consumer.credentials.iter().any(is_secret) {
+                continue;
+            }
+            let path = consumers.key(name).key("credentials");
+            for (index, credential) in Arc::make_mut(consumer).credentials.iter_mut().enumerate() {
+                secrets.extend(credential.secret_mut().map(|(keys, secret)| {
+                    (keys.iter().fold(path.index(index), |path, key| path.key(key)), secret)
+                }));
+            }
+        }
+        secrets
+    }
+}
+
+impl CredentialConfig {
+    /// What of it is secret, if anything is.
+    pub fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::ApiKey(ApiKeyConfig::Key(key)) => Some(key),
+            Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) => None,
+        }
+    }
+
+    fn secret_mut(&mut self) -> Option<(&'static [&'static str], &mut Secret)> {
+        match self {
+            Self::ApiKey(ApiKeyConfig::Key(key)) => Some((&["api_key", "key"], key)),
+            Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) => None,
+        }
+    }
+}

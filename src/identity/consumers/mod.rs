@@ -1,0 +1,164 @@
+//! Known callers and how they are found: by the digest of an API key, by the subject of a provider.
+//! A look-up takes the same time whatever their number.
+
+mod file;
+mod index;
+mod table;
+
+use super::config::{ConsumersConfig, PlanConfig, ProviderConfig};
+use super::{Consumer, Principal};
+use crate::retained::Retained;
+use crate::values::{ConfigPath, Finding, Name, Problem, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use table::{Builder, Digest, Table, Twice};
+
+/// The consumers of a configuration: those that stand in it, and those of its file.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    named: Table,
+    file: Option<Arc<file::Kept>>,
+    from_file: Arc<Table>,
+}
+
+/// What consumers refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) plans: &'a BTreeMap<Name, Arc<PlanConfig>>,
+    pub(super) providers: &'a BTreeMap<Name, ProviderConfig>,
+}
+
+impl Consumers {
+    /// Reads and packs consumers; a file that has not changed since the last time is not read again.
+    pub(super) fn compile(
+        config: &ConsumersConfig,
+        known: Known<'_>,
+        retained: &Retained,
+        found: &mut Vec<Finding>,
+    ) -> Self {
+        let path = ConfigPath::root().key("consumers");
+        let mut builder = Builder::default();
+        for (name, consumer) in &config.named {
+            for (place, problem) in builder.add(name.as_str(), consumer, 0) {
+                let at = path.key(name).key("credentials").index(place);
+                found.push(Finding::error(at, problem));
+            }
+        }
+        let (named, twice) = builder.build();
+        found.extend(twice.into_iter().map(|twice| Finding::error(path.key(&twice.other), told(&twice))));
+        let mut consumers = Self { named, ..Self::default() };
+        let Some(source) = &config.file else { return consumers };
+        let at = path.key("file");
+        match file::read(source, retained) {
+            Ok((kept, table)) => (consumers.file, consumers.from_file) = (Some(kept), table),
+            Err(problems) => {
+                found.extend(problems.into_iter().map(|problem| Finding::error(at.clone(), problem)));
+                return consumers;
+            }
+        }
+        let shown = source.display();
+        let problems = consumers.unknown(known).into_iter().map(|(line, problem)| Problem {
+            what: format!("`{shown}` line {line}: {}", problem.what),
+            remedy: problem.remedy,
+        });
+        found.extend(problems.chain(consumers.in_both()).map(|problem| Finding::error(at.clone(), problem)));
+        consumers
+    }
+
+    /// Who has the API key of this digest.
+    pub fn by_api_key(&self, digest: &Sha256) -> Option<&Arc<Principal>> {
+        self.find(|table| table.by_key(digest))
+    }
+
+    /// Whom this provider calls by this subject.
+    pub fn by_subject(&self, provider: &str, subject: &str) -> Option<&Arc<Consumer>> {
+        if self.is_empty() {
+            return None;
+        }
+        let digest = table::subject(provider, subject);
+        self.find(|table| table.by_subject(&digest))?.consumer.as_ref()
+    }
+
+    /// The consumer of this name. It looks through all of them: for operators, not for requests.
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Consumer>> {
+        self.find(|table| (0..table.len() as u32).find(|at| table.name(*at) == name))?.consumer.as_ref()
+    }
+
+    /// How many consumers there are.
+    pub fn len(&self) -> usize {
+        self.named.len() + self.from_file.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The memory that they take before any of them has called, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.named.bytes() + self.from_file.bytes()
+    }
+
+    fn find(&self, find: impl Fn(&Table) -> Option<u32>) -> Option<&Arc<Principal>> {
+        [&self.named, &*self.from_file].into_iter().find_map(|table| table.principal(find(table)?))
+    }
+
+    /// Plans and providers that consumers of the file refer to and that are not there.
+    fn unknown(&self, known: Known<'_>) -> Vec<(u64, Problem)> {
+        let mut problems = Vec::new();
+        for plan in self.from_file.plans().iter().filter(|plan| !known.plans.contains_key(&*plan.name)) {
+            let plans = known.plans.keys().map(Name::as_str);
+            problems.push((plan.line, Problem::unknown("plan", &plan.name, plans)));
+        }
+        let providers = self.from_file.providers().iter();
+        for provider in providers.filter(|provider| !known.providers.contains_key(&*provider.name)) {
+            let providers = known.providers.keys().map(Name::as_str);
+            problems.push((provider.line, Problem::unknown("provider", &provider.name, providers)));
+        }
+        problems
+    }
+
+    /// What stands both in the configuration and in the file.
+    fn in_both(&self) -> Vec<Problem> {
+        let names = (0..self.named.len() as u32).map(|at| self.named.name(at));
+        let mut in_file: ahash::HashSet<&str> = names.collect();
+        if !in_file.is_empty() {
+            let twice: ahash::HashSet<&str> = (0..self.from_file.len() as u32)
+                .map(|at| self.from_file.name(at))
+                .filter(|name| in_file.contains(name))
+                .collect();
+            in_file = twice;
+        }
+        let of_names = in_file.into_iter().map(|name| ("name", name, name));
+        let of_credentials = self.named.digests().filter_map(|(digest, at)| {
+            let holder = self.from_file.holder(&digest)?;
+            Some((digest.what(), self.named.name(at), self.from_file.name(holder)))
+        });
+        of_names
+            .chain(of_credentials)
+            .map(|(what, first, other)| told(&Twice { what, first: first.into(), other: other.into() }))
+            .collect()
+    }
+}
+
+fn told(twice: &Twice) -> Problem {
+    let Twice { what, first, other } = twice;
+    let problem = match *what {
+        "name" => Problem::new(format!("there are two consumers `{other}`")),
+        what if first == other => Problem::new(format!("the consumer `{first}` has the same {what} twice")),
+        what => Problem::new(format!("the consumers `{first}` and `{other}` have the same {what}")),
+    };
+    problem.remedy("take one of the two away: who calls must be plain")
+}
+
+impl Digest {
+    const fn what(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "API key",
+            Self::Subject(_) => "subject",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Who calls. One file a way to prove it.
+
+mod api_key;
+
+pub use api_key::ApiKeyConfig;
+
+use super::context::{HeaderEdit, PolicyContext};
+use super::{CompileEnv, Policy, Reply, Step, Verdict};
+use crate::identity::{Identity, Principal};
+use crate::rejection::Rejection;
+use crate::telemetry::metrics::AuthMetrics;
+use crate::values::{ConfigPath, Finding, Problem};
+use api_key::ApiKey;
+use futures_util::future::BoxFuture;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, StatusCode};
+use pingora_http::RequestHeader;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Who calls. Whoever presents no credential, or one that does not count, is answered with 401.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthenticateConfig {
+    /// Ways to prove who calls. The first one whose credential a request presents decides.
+    pub any_of: Vec<WayConfig>,
+    /// Whether a request without any credential passes, as nobody's. A credential that does not
+    /// count is refused all the same. Default false.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// One way to prove who calls.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WayConfig {
+    /// A consumer's API key.
+    ApiKey(ApiKeyConfig),
+}
+
+/// [`AuthenticateConfig`], compiled.
+#[derive(Debug)]
+pub struct Authenticate {
+    ways: Box<[(Way, Arc<AuthMetrics>)]>,
+    optional: bool,
+    /// Counts requests without a credential.
+    none: Arc<AuthMetrics>,
+}
+
+/// The caller is not known.
+pub const UNAUTHENTICATED: &str = "unauthenticated";
+
+/// What a way says of a request.
+enum Attempt<'a> {
+    /// There is no credential of this kind: the next way is asked.
+    Absent,
+    /// This is who calls.
+    Admitted(Admission),
+    /// A credential was presented and does not count.
+    Refused(Refusal),
+    /// It has to ask somebody. Whoever waits has found a credential and decides.
+    #[expect(dead_code, reason = "for the ways that ask somebody; API keys do not")]
+    Wait(BoxFuture<'a, Outcome>),
+}
+
+/// An [`Attempt`] that has come to an end.
+#[expect(dead_code, reason = "for the ways that ask somebody; API keys do not")]
+enum Outcome {
+    Admitted(Admission),
+    Refused(Refusal),
+    Answer(Box<Reply>),
+}
+
+/// A caller that is let in.
+struct Admission {
+    principal: Arc<Principal>,
+    /// What the upstream is told besides.
+    edits: Vec<HeaderEdit>,
+}
+
+impl From<Arc<Principal>> for Admission {
+    fn from(principal: Arc<Principal>) -> Self {
+        Self { principal, edits: Vec::new() }
+    }
+}
+
+/// Why a credential does not count.
+struct Refusal {
+    /// A stable word for the log and the metric, such as `token_expired`.
+    cause: &'static str,
+    /// What happened, for the log alone.
+    detail: Cow<'static, str>,
+    /// The error code of RFC 6750 section 3.1, for the way's own challenge.
+    error: Option<&'static str>,
+}
+
+impl Refusal {
+    const fn new(cause: &'static str, detail: &'static str) -> Self {
+        Self { cause, detail: Cow::Borrowed(detail), error: None }
+    }
+}
+
+/// A way, compiled. A new one is a file beside this one, a variant here and one in [`WayConfig`].
+#[derive(Debug)]
+enum Way {
+    ApiKey(ApiKey),
+}
+
+impl Way {
+    /// Compiles one, with what it counts on.
+    fn compile(config: &WayConfig, identity: &Identity) -> Result<(Self, Arc<AuthMetrics>), Vec<Finding>> {
+        match config {
+            WayConfig::ApiKey(config) => {
+                let way = ApiKey::compile(config, identity).map_err(|found| under("api_key", found))?;
+                Ok((Self::ApiKey(way), identity.counters("api_key", None)))
+            }
+        }
+    }
+
+    fn attempt<'a>(&'a self, head: &'a RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
+        match self {
+            Self::ApiKey(way) => way.attempt(head, cx),
+        }
+    }
+
+    /// What a 401 says of this way (RFC 9110 section 11.6.1), given the error of [`Refusal`] if this
+    /// way refused.
+    fn challenge(&self, _error: Option<&'static str>) -> Option<HeaderValue> {
+        match self {
+            Self::ApiKey(_) => Some(api_key::CHALLENGE),
+        }
+    }
+
+    /// Keeps its credential from the upstream, where asked to.
+    fn strip(&self, head: &RequestHeader, cx: &mut PolicyContext) {
+        match self {
+            Self::ApiKey(way) => way.strip(head, cx),
+        }
+    }
+}
+
+fn under(key: &str, found: Vec<Finding>) -> Vec<Finding> {
+    let path = ConfigPath::root().key(key);
+    found.into_iter().map(|finding| finding.under(&path)).collect()
+}
+
+impl Policy for Authenticate {
+    const NAME: &'static str = "authenticate";
+    type Config = AuthenticateConfig;
+
+    fn compile(config: &AuthenticateConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
+        let path = ConfigPath::root().key("any_of");
+        if config.any_of.is_empty() {
+            let problem = Problem::new("there is no way to prove who calls: nobody would be let in")
+                .remedy("name one, such as `{ api_key: { header: x-api-key } }`");
+            return Err(vec![Finding::error(path, problem)]);
+        }
+        let mut found = Vec::new();
+        let mut ways = Vec::with_capacity(config.any_of.len());
+        for (index, way) in config.any_of.iter().enumerate() {
+            match Way::compile(way, &env.identity) {
+                Ok(way) => ways.push(way),
+                Err(wrong) => {
+                    found.extend(wrong.into_iter().map(|finding| finding.under(&path.index(index))));
+                }
+            }
+        }
+        if !found.is_empty() {
+            return Err(found);
+        }
+        let none = env.identity.counters("_none", None);
+        Ok(Self { ways: ways.into(), optional: config.optional, none })
+    }
+
+    fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+        for (at, (way, _)) in self.ways.iter().enumerate() {
+            let verdict = match way.attempt(head, cx) {
+                Attempt::Absent => continue,
+                Attempt::Admitted(admission) => self.admit(at, admission, head, cx),
+                Attempt::Refused(refusal) => self.refuse(at, &refusal, cx),
+                Attempt::Wait(outcome) => {
+                    return Step::Wait(Box::pin(async move {
+                        match outcome.await {
+                            Outcome::Admitted(admission) => self.admit(at, admission, head, cx),
+                            Outcome::Refused(refusal) => self.refuse(at, &refusal, cx),
+                            Outcome::Answer(reply) => Verdict::Answer(reply),
+                        }
+                    }));
+                }
+            };
+            return verdict.into();
+        }
+        if self.optional {
+            self.none.count("anonymous");
+            return Step::Continue;
+        }
+        self.none.count("missing");
+        cx.auth_cause = Some("missing");
+        Step::Reject(Box::new(self.rejection(None, "no credential")))
+    }
+}
+
+impl From<Verdict> for Step<'_> {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Continue => Self::Continue,
+            Verdict::Answer(reply) => Self::Answer(reply),
+            Verdict::Reject(rejection) => Self::Reject(rejection),
+        }
+    }
+}
+
+impl Authenticate {
+    fn admit(
+        &self,
+        at: usize,
+        admission: Admission,
+        head: &RequestHeader,
+        cx: &mut PolicyContext,
+    ) -> Verdict {
+        let Admission { principal, edits } = admission;
+        // An enforced policy and the route's own: both have looked, and must have seen the same.
+        if cx.principal.as_ref().is_some_and(|before| !before.is_same_caller(&principal)) {
+            let refusal = Refusal::new("callers_differ", "two credentials of different callers");
+            return self.refuse(at, &refusal, cx);
+        }
+        self.ways[at].1.admitted();
+        cx.principal = Some(principal);
+        cx.edits.headers.extend(edits);
+        for (way, _) in &self.ways {
+            way.strip(head, cx);
+        }
+        Verdict::Continue
+    }
+
+    fn refuse(&self, at: usize, refusal: &Refusal, cx: &mut PolicyContext) -> Verdict {
+        self.ways[at].1.count(refusal.cause);
+        cx.auth_cause = Some(refusal.cause);
+        cx.principal = None;
+        Verdict::Reject(Box::new(self.rejection(Some((at, refusal.error)), refusal.detail.clone())))
+    }
+
+    /// RFC 9110 section 15.5.2: a 401 says how to do better, and nothing of what was wrong.
+    fn rejection(
+        &self,
+        refused: Option<(usize, Option<&'static str>)>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Rejection {
+        let title = "Valid credentials are needed";
+        let mut rejection = Rejection::new(StatusCode::UNAUTHORIZED, UNAUTHENTICATED, title).detail(detail);
+        for (at, (way, _)) in self.ways.iter().enumerate() {
+            let error = refused.filter(|(refused, _)| *refused == at).and_then(|(_, error)| error);
+            let Some(challenge) = way.challenge(error) else { continue };
+            if !rejection.headers.iter().any(|(_, known)| *known == challenge) {
+                rejection = rejection.header(WWW_AUTHENTICATE, challenge);
+            }
+        }
+        rejection
+    }
+}
+
+#[cfg(test)]
+mod tests;
