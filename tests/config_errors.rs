@@ -77,6 +77,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "upstreams:\n  a: { endpoints: [{ address: 127.0.0.1:1, weight: 2000 }] }\n",
     ),
     ("workers", "process: { workers: 0 }\n"),
+    (
+        "grpc_web_to_http_1",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { policies: { grpc_web: {} }, to: a }\n",
+    ),
     ("upgrade_to_http", "routes:\n  a: { upgrades: [websocket, h2c], to: { echo: {} } }\n"),
     ("upgrade_is_no_name", "routes:\n  a: { upgrades: [\"web socket\"], to: { echo: {} } }\n"),
     (

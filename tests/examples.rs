@@ -1,7 +1,10 @@
 //! Every file in `conf/examples` is read by the production `check` and serves requests that show
 //! what it is for. A file without an entry here is a red test.
 
-use crate::harness::{Answer, Authority, Client, Gateway, Modern, Origin, binary, curl, send, wait_until};
+use crate::harness::{
+    Answer, Authority, Client, Gateway, Http2, Modern, Origin, Streams, binary, curl, send, trailers,
+    wait_until,
+};
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
@@ -286,6 +289,43 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "grpc-web.yaml",
+        &[
+            ask(
+                "web",
+                "POST /demo.Greeter/Hello\norigin: https://app.example.com\ncontent-type: application/grpc-web-text\n\
+                 content-length: 12\n\nAAAAAAJoaQ==",
+                200,
+                &[
+                    "content-type: application/grpc-web-text",
+                    "access-control-expose-headers: grpc-status",
+                    "AAAAAAJoaQ==",
+                ],
+            ),
+            ask(
+                "web",
+                "OPTIONS /demo.Greeter/Hello\norigin: https://app.example.com\naccess-control-request-method: POST\n\
+                 access-control-request-headers: content-type,x-grpc-web",
+                204,
+                &["access-control-allow-origin: https://app.example.com"],
+            ),
+        ],
+    ),
+    Example {
+        name: "grpc.yaml",
+        asks: &[ask("web", "GET /demo.Greeter/Hello", 405, &["allow: post"])],
+        more: |gateway| {
+            let call =
+                http::Request::post("http://a/demo.Greeter/Hello").header("content-type", "application/grpc");
+            let answer =
+                Http2::clear(gateway.web()).send(call.header("te", "trailers"), &[b"\0\0\0\0\x02hi"]);
+            assert_eq!(
+                (answer.body.as_slice(), answer.trailer("grpc-status")),
+                (&b"\0\0\0\0\x02hi"[..], Some("0"))
+            );
+        },
+    },
+    example(
         "h2c.yaml",
         &[
             by_curl(
@@ -473,6 +513,18 @@ const EXAMPLES: &[Example] = &[
             assert_eq!(first, second, "a session stays on its side");
             let canary = first.iter().filter(|canary| **canary).count();
             assert!((1..40).contains(&canary), "{canary} of 100 sessions meet the canary");
+        },
+    },
+    Example {
+        name: "sse.yaml",
+        asks: &[],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            client.write("GET /events/a HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip\r\n\r\n");
+            let mut came = Vec::new();
+            while !came.ends_with(b"data: 1\n\n") {
+                came.extend(client.try_read_bytes(1).expect("the first event comes although no other does"));
+            }
         },
     },
     Example {
@@ -697,6 +749,7 @@ fn with_addresses(text: &str, origins: &[Origin; 2]) -> String {
 
 /// Origins of other kinds.
 struct Others {
+    calls: Streams,
     clear: Modern,
     tls: Modern,
     overloaded: Origin,
@@ -717,7 +770,15 @@ impl Others {
             }
         });
         let overloaded = crate::harness::answer("503 Service Unavailable", "", "overloaded");
+        let calls = Streams::start(|mut call| async move {
+            let mut body = call.begin(200, &[("content-type", "application/grpc")]);
+            while let Some(message) = call.read().await {
+                let _ = body.send_data(message, false);
+            }
+            let _ = body.send_trailers(trailers(&[("grpc-status", "0")]));
+        });
         Self {
+            calls,
             clear: Modern::clear(),
             tls: Modern::tls(&folder.join("tls"), "orders", &["h2", "http/1.1"], Some("ca.pem")),
             overloaded: Origin::start(move |_, stream| stream.write_all(&overloaded).is_ok()),
@@ -729,6 +790,7 @@ impl Others {
             text.replace(&format!("127.0.0.1:{port}"), &address.to_string())
         };
         let text = replace(text, "9103", self.clear.address());
+        let text = replace(text, "9105", self.calls.address());
         let text = replace(text, "9443", self.tls.address());
         replace(text, "9104", self.overloaded.address())
     }
@@ -742,6 +804,14 @@ fn origin(name: &'static str) -> Origin {
             let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket";
             let _ = write!(stream, "{head}\r\nsec-websocket-accept: {accept}\r\n\r\n");
             let _ = std::io::copy(&mut stream.try_clone().unwrap(), stream);
+            return false;
+        }
+        if request.target().starts_with("/events/") {
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            let _ = stream.write_all([head, "9\r\ndata: 1\n\n\r\n"].concat().as_bytes());
+            // The next one comes only when the client has gone.
+            let _ = std::io::Read::read(stream, &mut [0]);
             return false;
         }
         if request.target() == "/quick" {

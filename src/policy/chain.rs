@@ -6,10 +6,11 @@ use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::{CompileEnv, Policy, Step, Verdict};
 use super::{body_limit::BodyLimit, compress::Compress, content_digest::ContentDigest, cors::Cors};
-use super::{headers::Headers, ip_access::IpAccess, rewrite::Rewrite};
+use super::{grpc_web::GrpcWeb, headers::Headers, ip_access::IpAccess, rewrite::Rewrite};
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding};
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 /// The layers that hold for a route, from the outermost to the innermost.
@@ -84,6 +85,10 @@ macro_rules! the_list {
                 match self { $(Self::$policy(_) => $policy::READS_REQUESTS,)* }
             }
 
+            fn on_response_trailers(&self, trailers: &HeaderMap, cx: &mut PolicyContext) {
+                match self { $(Self::$policy(policy) => policy.on_response_trailers(trailers, cx),)* }
+            }
+
             const fn reads_answers(&self) -> bool {
                 match self { $(Self::$policy(_) => $policy::READS_ANSWERS,)* }
             }
@@ -123,6 +128,8 @@ the_list! {
     /// Looks at the body after all policies have passed the head: who may not ask at all does not get
     /// to make us hold one.
     content_digest: ContentDigest;
+    /// After all that may refuse the call; before `headers`, which have the last word on its fields.
+    grpc_web: GrpcWeb;
     /// Edits of the request, after all that may refuse it: a refused request is not worth them.
     headers: Headers, enforced headers;
     /// Everything before it saw the path that the client asked for.
@@ -134,7 +141,7 @@ the_list! {
 /// THE LIST, response pass: the order in which policies see an answer. `headers` after `cors`, so
 /// that an operator has the last word; an enforced one after the route's own. `compress` after both:
 /// `headers` may forbid it by `no-transform`.
-const RESPONSE: &[&str] = &[Cors::NAME, Headers::NAME, Compress::NAME];
+const RESPONSE: &[&str] = &[Cors::NAME, GrpcWeb::NAME, Headers::NAME, Compress::NAME];
 
 fn add(
     chain: &mut Vec<(Compiled, Origin)>,
@@ -219,6 +226,13 @@ impl Chain {
         cx: &mut PolicyContext,
     ) -> Result<(), Box<Rejection>> {
         self.response_body.iter().try_for_each(|at| self.head[*at].on_response_body(body, end, cx))
+    }
+
+    /// The trailers of an answer, for the policies that look at bodies.
+    pub fn on_response_trailers(&self, trailers: &HeaderMap, cx: &mut PolicyContext) {
+        for at in &self.response_body {
+            self.head[*at].on_response_trailers(trailers, cx);
+        }
     }
 
     /// The policies in force, in the order of the head pass, with where each comes from.

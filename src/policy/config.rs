@@ -1,7 +1,7 @@
 //! The text side of the policies: what a layer may say of each, and how layers are laid over
 //! each other.
 
-use super::{authenticate, body_limit, compress, content_digest, cors, headers, ip_access, rewrite};
+use super::{authenticate, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access, rewrite};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::fmt;
@@ -87,6 +87,9 @@ pub struct Policies {
     /// Cross-origin requests from browsers; preflights are answered here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Setting<cors::CorsConfig>>,
+    /// Calls of gRPC-Web become gRPC on their way upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_web: Option<Setting<grpc_web::GrpcWebConfig>>,
     /// How large a request's body may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Setting<body_limit::BodyLimitConfig>>,

@@ -1,6 +1,7 @@
 //! What a policy may see and change of a request: never a session, never another policy's state.
 
 use super::compress::Coder;
+use super::grpc_web;
 use super::shared::whole_body::WholeBody;
 use crate::identity::Principal;
 use crate::message::{authority, params::Params};
@@ -38,6 +39,8 @@ pub struct PolicyContext {
     pub watches_answer: bool,
     /// `compress`: what codes the answer, unless it stays as it is.
     pub coder: Option<Coder>,
+    /// `grpc_web`: the call, if it is one that is translated.
+    pub web_call: Option<Box<grpc_web::Call>>,
 }
 
 impl PolicyContext {
@@ -56,6 +59,7 @@ impl PolicyContext {
             body_need: None,
             watches_answer: false,
             coder: None,
+            web_call: None,
         }
     }
 

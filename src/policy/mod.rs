@@ -12,6 +12,7 @@ pub mod config;
 pub mod content_digest;
 pub mod context;
 pub mod cors;
+pub mod grpc_web;
 pub mod headers;
 pub mod ip_access;
 pub mod rewrite;
@@ -23,6 +24,7 @@ use crate::values::{ConfigPath, Finding, Problem};
 use bytes::Bytes;
 use context::PolicyContext;
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 use shared::template::Scope;
 use std::sync::Arc;
@@ -75,6 +77,10 @@ pub trait Policy: Sized {
 
     /// The head of an answer goes out: the upstream's, a cached one, or our own.
     fn on_response(&self, _request: &RequestHeader, _answer: &mut ResponseHeader, _cx: &mut PolicyContext) {}
+
+    /// The trailers of an answer whose body it watches. They come before the end of the body, and do not
+    /// go to the client if something is put there in their place.
+    fn on_response_trailers(&self, _trailers: &HeaderMap, _cx: &mut PolicyContext) {}
 
     /// A piece of an answer's body, on its way to the client, if it [`Self::READS_ANSWERS`]. It may be
     /// replaced by anything, also by nothing; the piece at the `end` may be `None`.

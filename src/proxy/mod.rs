@@ -161,10 +161,10 @@ impl ProxyHttp for Gateway {
     async fn response_trailer_filter(
         &self,
         _: &mut Session,
-        _: &mut HeaderMap,
+        trailers: &mut HeaderMap,
         cx: &mut Box<RequestContext>,
     ) -> Result<Option<Bytes>> {
-        phases::respond::trailers(cx)
+        phases::respond::trailers(trailers, cx)
     }
 
     fn error_while_proxy(

@@ -142,6 +142,13 @@ fn grpc(dialect: Dialect, rejection: &Rejection) -> Result<Reply> {
     Ok(Reply { head, body: Bytes::new() })
 }
 
+/// The head that the client got, once it is one that no other can follow: interim answers are none.
+pub(super) fn answered(session: &Session) -> Option<&ResponseHeader> {
+    let is_last =
+        |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
+    session.response_written().filter(|head| is_last(head.status))
+}
+
 /// Ends a call that has begun to be answered with a status, if the caller speaks gRPC and its stream
 /// can still take one. False if it cannot be told.
 pub(super) async fn end_call(session: &mut Session, rejection: &Rejection) -> bool {

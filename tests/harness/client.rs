@@ -13,6 +13,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// True if the body ended before it was whole.
     pub cut: bool,
+    /// HTTP/2: the lines of the trailers.
+    pub trailers: Vec<String>,
     /// HTTP/2: true if the head ended the stream.
     pub headers_only: bool,
 }
@@ -27,6 +29,12 @@ impl Answer {
     pub fn fields(&self, name: &str) -> Vec<&str> {
         let split = self.fields.iter().filter_map(|line| line.split_once(':'));
         split.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
+    }
+
+    /// The value of a trailer.
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        let split = self.trailers.iter().filter_map(|line| line.split_once(": "));
+        split.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
     }
 
     /// The body as text.

@@ -94,6 +94,13 @@ impl Http2 {
         self.wait(read(answer))
     }
 
+    /// Begins to talk: the answer's head is there, and both bodies are open.
+    pub fn talk(&self, pending: Pending) -> Talk<'_> {
+        let Pending { answer, body } = pending;
+        let answer = self.wait(answer).expect("no answer");
+        Talk { client: self, ask: body, answer: answer.into_body() }
+    }
+
     /// How many streams the gateway has said that it serves at a time.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::SeqCst)
@@ -112,6 +119,32 @@ impl Http2 {
     }
 }
 
+/// A stream whose both directions are open.
+pub struct Talk<'a> {
+    client: &'a Http2,
+    ask: h2::SendStream<Bytes>,
+    answer: h2::RecvStream,
+}
+
+impl Talk<'_> {
+    /// Sends a piece of the request's body.
+    pub fn say(&mut self, piece: &[u8], end: bool) {
+        self.ask.send_data(Bytes::copy_from_slice(piece), end).unwrap();
+    }
+
+    /// The next piece of the answer's body; `None` at its end, or if it broke off.
+    pub fn hear(&mut self) -> Option<Vec<u8>> {
+        let piece = self.client.wait(self.answer.data())?.ok()?;
+        let _ = self.answer.flow_control().release_capacity(piece.len());
+        Some(piece.to_vec())
+    }
+
+    /// The lines of the trailers.
+    pub fn trailers(&mut self) -> Vec<String> {
+        lines(&self.client.wait(self.answer.trailers()).unwrap_or_default().unwrap_or_default())
+    }
+}
+
 impl Pending {
     /// Gives the request up.
     pub fn reset(mut self) {
@@ -127,6 +160,13 @@ impl Drop for Http2 {
     }
 }
 
+fn lines(headers: &http::HeaderMap) -> Vec<String> {
+    headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+        .collect()
+}
+
 async fn read(answer: ResponseFuture) -> Answer {
     let mut read = Answer::default();
     let Ok(answer) = answer.await else {
@@ -134,9 +174,7 @@ async fn read(answer: ResponseFuture) -> Answer {
         return read;
     };
     read.status = answer.status().as_u16();
-    for (name, value) in answer.headers() {
-        read.fields.push(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
-    }
+    read.fields = lines(answer.headers());
     let mut body = answer.into_body();
     read.headers_only = body.is_end_stream();
     while let Some(chunk) = body.data().await {
@@ -146,6 +184,10 @@ async fn read(answer: ResponseFuture) -> Answer {
         };
         let _ = body.flow_control().release_capacity(chunk.len());
         read.body.extend_from_slice(&chunk);
+    }
+    match body.trailers().await {
+        Ok(trailers) => read.trailers = lines(&trailers.unwrap_or_default()),
+        Err(_) => read.cut = true,
     }
     read
 }

@@ -8,6 +8,7 @@ mod http2;
 mod modern;
 mod origin;
 mod process;
+mod streams;
 
 pub use authority::Authority;
 pub use client::{Answer, Client, abort, get, send};
@@ -16,6 +17,7 @@ pub use http2::Http2;
 pub use modern::Modern;
 pub use origin::{Origin, Received, answer};
 pub use process::{Process, binary, curl, quiet_port};
+pub use streams::{Exchange, Fate, Streams, trailers};
 
 use std::time::{Duration, Instant};
 

@@ -4,10 +4,11 @@ use super::ranges::{number, some_time};
 use super::references::is_host;
 use super::{Findings, section};
 use crate::config::Config;
+use crate::config::model::route::{Route, Target};
 use crate::config::model::upstream::{
-    Balance, Condition, HashKey, HostRewrite, SameSite, StickyCookie, Tls, Upstream, Verify,
+    Balance, Condition, HashKey, HostRewrite, Protocol, SameSite, StickyCookie, Tls, Upstream, Verify,
 };
-use crate::values::{ConfigPath, EndpointAddress, Problem};
+use crate::values::{ConfigPath, EndpointAddress, Name, Problem};
 use std::collections::HashMap;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
@@ -19,7 +20,30 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         if let Some(on) = &route.retry.on {
             conditions(on, &section("routes").key(name).key("retry").key("on"), findings);
         }
+        let is_translated = route.policies.grpc_web.as_ref().is_some_and(|setting| setting.on().is_some());
+        if is_translated && let Some(upstream) = speaks_no_http2(config, route) {
+            let problem =
+                Problem::new(format!("gRPC needs HTTP/2, and the upstream `{upstream}` speaks HTTP/1.1"))
+                    .remedy("give the upstream `protocol: http2`");
+            findings.error(section("routes").key(name).key("policies").key("grpc_web"), problem);
+        }
     }
+}
+
+/// An upstream of the route that cannot be called by gRPC.
+fn speaks_no_http2<'a>(config: &'a Config, route: &'a Route) -> Option<&'a Name> {
+    let upstreams: Vec<&Name> = match &route.to {
+        Target::Upstream(upstream) => vec![upstream],
+        Target::Split(split) => split.weights.keys().collect(),
+        Target::Respond(_) | Target::Redirect(_) | Target::Echo(_) => Vec::new(),
+    };
+    upstreams.into_iter().find(|name| {
+        config.upstreams.get(*name).is_some_and(|upstream| match upstream.protocol {
+            Protocol::Http1 => true,
+            Protocol::Auto => upstream.tls.is_none(),
+            Protocol::Http2 => false,
+        })
+    })
 }
 
 fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {

@@ -20,6 +20,12 @@ pub fn too_slow() -> Rejection {
     Rejection::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", title).closing()
 }
 
+/// A call whose body is not in the coding that it says.
+fn not_base64() -> Rejection {
+    let title = "The body is not base64";
+    Rejection::new(StatusCode::BAD_REQUEST, "body_not_base64", title).closing()
+}
+
 /// A chunk of the request's body, or its end.
 ///
 /// # Errors
@@ -42,6 +48,12 @@ pub fn request(
     }
     if cx.held.is_some() && !session.was_upgraded() {
         hold::pass(session, body, end, cx)?;
+    }
+    if let Some(call) = &mut cx.policy.web_call
+        && call.request(body, end).is_err()
+    {
+        cx.refused = Some(Box::new(not_base64()));
+        return Err(Error::explain(ErrorType::HTTPStatus(400), "a body that is no base64").into_down());
     }
     // An HTTP/2 client may end its body with an empty frame, which Pingora would write as a last
     // chunk besides the one that ends the body, into a connection that the next request uses.

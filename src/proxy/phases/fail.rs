@@ -44,7 +44,7 @@ pub async fn run(
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
     let status = rejection.status.as_u16();
-    if session.response_written().is_some_and(|head| !head.status.is_informational()) {
+    if reply::answered(session).is_some() {
         // Too late to say so in words: the connection is cut, so that nobody takes half for all. What
         // is written and not yet sent goes first, or a client may take the loss for one of a request
         // that was not begun, and repeat it.

@@ -1,7 +1,7 @@
 //! The end of a request: what is counted and what is logged.
 
 use crate::message::authority;
-use crate::proxy::{Gateway, RequestContext};
+use crate::proxy::{Gateway, RequestContext, reply};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::metrics::{Answer, StatusClass};
 use crate::telemetry::trace::TraceContext;
@@ -18,7 +18,7 @@ pub fn run(gateway: &Gateway, session: &mut Session, _: Option<&Error>, cx: &mut
     let now = Instant::now();
     let duration = now.saturating_duration_since(cx.started);
     let upstream_duration = cx.exchange.began.map(|began| now.saturating_duration_since(began));
-    let status = session.response_written().map(|head| head.status.as_u16());
+    let status = reply::answered(session).map(|head| head.status.as_u16());
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at]);
     let metrics = cx.route().map_or(&cx.snapshot.unrouted, |route| &route.metrics);
     metrics.record(&Answer {

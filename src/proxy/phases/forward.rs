@@ -3,6 +3,7 @@
 use super::admit::X_REQUEST_ID;
 use super::hold::Held;
 use crate::message::forwarded::{self, tells_of_hops};
+use crate::message::hop_by_hop;
 use crate::policy::context::HeaderEdit;
 use crate::policy::shared::cookies;
 use crate::proxy::{Gateway, RequestContext};
@@ -45,6 +46,18 @@ pub fn request(
     cx: &mut RequestContext,
 ) -> Result<()> {
     let client = session.req_header();
+    if let Some(call) = &mut cx.policy.web_call {
+        call.restart();
+    }
+    if client.version == Version::HTTP_2 && request.version == Version::HTTP_2 {
+        // Pingora leaves such a request as it came. The one `te` of HTTP/2 is `trailers` (RFC 9113 section
+        // 8.2.2), which gRPC asks for.
+        let te = request.headers.get(header::TE).cloned();
+        hop_by_hop::strip_request(request);
+        if let Some(te) = te {
+            request.insert_header(header::TE, te)?;
+        }
+    }
     edit(request, |headers| {
         let seen = Seen::of(headers, cx.believed);
         seen.unwelcome.iter().for_each(|name| drop(headers.remove(name)));

@@ -7,7 +7,7 @@ use crate::policy::context::PolicyContext;
 use crate::proxy::RequestContext;
 use crate::rejection::Rejection;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -114,7 +114,13 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut RequestContext) -> Res
 ///
 /// # Errors
 /// As [`body`].
-pub fn trailers(cx: &mut RequestContext) -> Result<Option<Bytes>> {
+pub fn trailers(trailers: &HeaderMap, cx: &mut RequestContext) -> Result<Option<Bytes>> {
+    if cx.policy.watches_answer {
+        let (chain, policy) = chain(cx);
+        if let Some(chain) = chain {
+            chain.on_response_trailers(trailers, policy);
+        }
+    }
     let mut rest = None;
     body(&mut rest, true, cx)?;
     Ok(rest)

@@ -13,7 +13,7 @@ use crate::message::hop_by_hop::{self, Keep};
 use crate::message::websocket;
 use ends::{Client, Upstream};
 use futures_util::FutureExt as _;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode, Version};
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Upstream;
 use pingora_core::protocols::http::{HttpTask, ServerSession};
@@ -130,7 +130,7 @@ async fn relay(
         body::answer(session, task.is_end(), cx)?;
         match &mut task {
             HttpTask::Body(body, end) => drop(respond::body(body, *end, cx)?),
-            HttpTask::Done => task = HttpTask::Body(respond::trailers(cx)?, true),
+            HttpTask::Done => task = HttpTask::Body(respond::trailers(&HeaderMap::new(), cx)?, true),
             _ => {}
         }
         done = reply::pass_on(session, task).await?;
