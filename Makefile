@@ -46,6 +46,7 @@ bench: deps-bench ## Micro benches, then the load tests against a bare Pingora p
 	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --examples
 	loadtest/plain.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
 	loadtest/idle.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
+	loadtest/bulk.sh $(OUT)/examples/bulk $(OUT)/tollgate
 
 docs: ## The library's pages
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items

@@ -18,6 +18,8 @@ pub(super) type Peer = HttpPeer;
 
 /// How many requests an HTTP/2 connection carries at a time, unless the endpoint allows fewer.
 const STREAMS: usize = 100;
+/// What an HTTP/2 upstream may send on a stream before anyone has read it (RFC 9113 section 5.2).
+const WINDOW: u32 = 1 << 20;
 
 /// What the peers of an upstream have in common.
 #[derive(Debug)]
@@ -49,6 +51,10 @@ impl Template {
             (model::Protocol::Http2, _) => ALPN::H2,
         };
         options.max_h2_streams = STREAMS;
+        // What an upstream may send ahead of its client. All streams at once fit into the connection's
+        // window, so that clients that read slowly stop nobody else.
+        options.h2_stream_window_size = Some(WINDOW);
+        options.h2_connection_window_size = Some(WINDOW * STREAMS as u32);
         let mut client = None;
         if let Some(tls) = tls {
             options.verify_cert = tls.verify;

@@ -31,7 +31,8 @@ fn body(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-fn digest(body: &[u8]) -> String {
+/// The value of `content-digest`.
+pub fn digest(body: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
     format!("sha-256=:{}:", base64::engine::general_purpose::STANDARD.encode(digest))
 }
@@ -134,6 +135,34 @@ fn a_held_body_can_be_sent_again() {
         gateway.metric("tollgate_retries_total{upstream=\"origin\"}") > 0.0,
         "some began at the wrong endpoint"
     );
+}
+
+#[test]
+fn an_answer_that_is_thrown_away_costs_no_held_body() {
+    let origin = Origin::start(|request, stream| {
+        stream.write_all(&answer("503 Service Unavailable", "", &request.line)).is_ok()
+    });
+    let second = Origin::saying("in");
+    let gateway = Gateway::start(&format!(
+        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true }} }}\n\
+         upstreams: {{ origin: {{ endpoints: ['{}', '{}'], retry: {{ attempts: 2, on: [503], budget: 100% }} }} }}\n\
+         routes: {{ all: {{ policies: {{ content_digest: {{ body: {{ max: 16MiB }} }} }}, to: origin }} }}\n",
+        origin.address(),
+        second.address()
+    ));
+    let body = body(1 << 20);
+    let fields = format!("expect: 100-continue\r\ncontent-digest: {}\r\n", digest(&body));
+    for round in 0..4 {
+        let mut client = Client::new(gateway.web());
+        assert_eq!(client.send(with_length("/", &fields, &body)).status, 200, "{round}");
+        assert!(second.last().body == body, "{round}");
+        let http2 = Http2::clear(gateway.web());
+        let put = http::Request::put("http://a/").header("content-digest", digest(&body));
+        let frames: Vec<&[u8]> = body.chunks(16_000).collect();
+        assert_eq!(http2.send(put.header("content-length", body.len()), &frames).status, 200, "{round}");
+    }
+    assert!(!origin.received().is_empty(), "some began at the wrong endpoint");
+    assert!(origin.received().iter().all(|got| got.body == body), "and it got all of it, too");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod grpc;
 mod identity;
 mod limits;
 mod logs;
+mod pairs;
 mod policies;
 mod protocols;
 mod refusals;

@@ -42,7 +42,7 @@ pub fn plan(cx: &mut RequestContext, failure: Condition, asked: Option<Duration>
 pub fn is_safe(session: &Session, cx: &RequestContext) -> bool {
     session.req_header().method.is_idempotent()
         && !session.as_ref().retry_buffer_truncated()
-        && session.response_written().is_none()
+        && session.response_written().is_none_or(|head| head.status.is_informational())
         && cx.refused.is_none()
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 /// What happens when an endpoint fails: another one is tried, where that is safe. What could not be
 /// sent (`connect`) may always be; everything else only if its method is idempotent (RFC 9110 section
-/// 9.2.2), its body is still in hand (64 KiB) and the client has got nothing yet.
+/// 9.2.2), its body is still in hand (64 KiB, or any that a policy held) and the client has got nothing yet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
