@@ -23,7 +23,7 @@ fn upstream(balance: &str, endpoints: usize, weighted: bool) -> Option<Upstream>
     let yaml = format!("balance: {balance}\nendpoints: [{}]", endpoints.join(", "));
     let config: model::Upstream = serde_saphyr::from_str(&yaml).ok()?;
     let retained = Arc::<Retained>::default();
-    Some(Upstream::compile(&"u".parse().ok()?, &Arc::new(config), &retained).ok()?.0)
+    Some(Upstream::compile(&"u".parse().ok()?, &Arc::new(config), &Default::default(), &retained).ok()?.0)
 }
 
 fn choose(criterion: &mut Criterion) {

@@ -5,6 +5,7 @@ mod upgrade;
 
 use crate::admin::{Admin, Readiness};
 use crate::background::reload::{self, InForce};
+use crate::background::upkeep::{Keeper, Upkeep};
 use crate::background::{Cause, Reloader, Reloads, Request, Status};
 use crate::config::{Config, ConfigErrors, Loader};
 use crate::listen::{self, ConnInfo, HandshakeFailure, Listeners, Observer, Unseen};
@@ -12,7 +13,7 @@ use crate::proxy::Gateway;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{EndpointCount, Metrics};
 use crate::telemetry::random;
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
@@ -121,10 +122,12 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
             open_access_log(&config, workers, &metrics).map_err(refuse)?,
         )),
         error_log: error_log.clone(),
+        keeper: Keeper::new(&snapshot),
     };
     add_listeners(&in_force, &snapshot, &mut sockets).map_err(refuse)?;
     metrics.set_certificates(reload::expiries(&snapshot));
     count_connections(&in_force);
+    count_endpoints(&in_force);
     if let Some(log) = error_log.as_ref().filter(|_| std::env::var_os("RUST_LOG").is_none()) {
         log.set_level(reload::level(config.telemetry.error_log.level));
     }
@@ -190,6 +193,23 @@ fn count_connections(in_force: &InForce) {
     }));
 }
 
+/// Lets a scrape ask how the endpoints of upstreams are.
+fn count_endpoints(in_force: &InForce) {
+    let current = Arc::clone(&in_force.current);
+    in_force.metrics.set_endpoints_source(Box::new(move || {
+        let mut counts = BTreeMap::<String, EndpointCount>::new();
+        for (upstream, metrics) in &current.load().upstreams {
+            let (count, failures) = (upstream.count(), upstream.discovery().map(|it| it.failures()));
+            // Those beyond `max_routes` share a label.
+            let sum = counts.entry(metrics.name().to_owned()).or_default();
+            sum.endpoints += count.endpoints;
+            sum.healthy += count.healthy;
+            sum.failures = failures.map_or(sum.failures, |more| Some(sum.failures.unwrap_or(0) + more));
+        }
+        counts
+    }));
+}
+
 fn assemble(
     config: &Config,
     in_force: &InForce,
@@ -250,7 +270,9 @@ fn assemble(
     let reloads = Reloads::new(reloader, requests, signals);
     let turn = reloads.turn();
     server.add_service(background_service("reload", reloads));
-    server.add_service(background_service("readiness", AnnounceReady { handle: handle.clone(), ready }));
+    let announce = AnnounceReady { handle: handle.clone(), keeper: in_force.keeper.clone(), ready };
+    server.add_service(background_service("readiness", announce));
+    server.add_service(background_service("upkeep", Upkeep::new(&in_force.keeper)));
     let upgrade = upgrade.serve(&mut server, &handle, (turn, config.process.upgrade_time.get()));
     let stop = StopWatch {
         stopped,
@@ -347,6 +369,7 @@ impl Handle {
 /// Says that the gateway is ready once its listeners accept.
 struct AnnounceReady {
     handle: Handle,
+    keeper: Keeper,
     ready: watch::Sender<bool>,
 }
 
@@ -354,7 +377,10 @@ struct AnnounceReady {
 impl BackgroundService for AnnounceReady {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         tokio::select! {
-            () = async { tokio::join!(self.handle.listeners.ready(), self.handle.admin.ready()); } => {}
+            () = async {
+                // Requests that come before the first endpoints are found would be refused.
+                tokio::join!(self.handle.listeners.ready(), self.handle.admin.ready(), self.keeper.settled());
+            } => {}
             _ = shutdown.changed() => return,
         }
         self.handle.readiness.set(true);

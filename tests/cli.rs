@@ -200,8 +200,9 @@ fn the_readme_names_every_metric_command_and_example() {
         ["run", "demo", "check", "explain", "schema"].map(|command| format!("`tollgate {command}"));
     let examples =
         std::fs::read_dir(root.join("conf/examples")).unwrap().map(|entry| entry.unwrap().file_name());
-    let examples =
-        examples.filter(|name| !["pages", "tls", "secrets", "consumers"].iter().any(|beside| name == beside));
+    let examples = examples.filter(|name| {
+        !["pages", "tls", "secrets", "consumers", "lists"].iter().any(|beside| name == beside)
+    });
     let examples = examples.map(|name| format!("(conf/examples/{})", name.to_str().unwrap()));
     let metrics = metrics.into_iter().map(|name| format!("`{name}`"));
     let missing: Vec<String> =

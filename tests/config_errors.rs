@@ -142,6 +142,15 @@ const MISTAKES: &[(&str, &str)] = &[
     ("all_weights_zero", "upstreams:\n  a: { endpoints: [{ address: 127.0.0.1:1, weight: 0 }] }\n"),
     ("endpoint_twice", "upstreams:\n  a:\n    endpoints:\n      - 127.0.0.1:1\n      - 127.0.0.1:1\n"),
     ("socket_without_path", "upstreams:\n  a: { endpoints: [\"unix:\"] }\n"),
+    (
+        "discover_what",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], discover: { dns: orders.internal } }\n  b: { endpoints: [127.0.0.1:1], discover: { srv: \"a:80\" } }\n  c: { discover: { file: none.yaml } }\n  d: { discover: { consul: x } }\n",
+    ),
+    ("dns_settings", "dns: { nameservers: [dns.example], timeout: 0s, min_ttl: 9m, family: v4 }\n"),
+    (
+        "health_settings",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], health: { active: { probe: { http: { path: x, statuses: [99, 300..200] } } } } }\n  b: { endpoints: [127.0.0.1:1], health: { active: { probe: { grpc: {} }, every: 0s, healthy_after: 0 } } }\n  c: { endpoints: [127.0.0.1:1], health: { active: { probe: { http: { path: x } } }, panic: half } }\n",
+    ),
     ("balance_unknown", "upstreams:\n  a: { endpoints: [127.0.0.1:1], balance: round_robbin }\n"),
     (
         "hash_of_nothing",

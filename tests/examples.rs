@@ -261,6 +261,10 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "discover.yaml",
+        &[ask("web", "GET /named", 200, &["origin 9101"]), ask("web", "GET /listed", 200, &["origin 910"])],
+    ),
+    example(
         "echo.yaml",
         &[ask(
             "web",
@@ -355,6 +359,7 @@ const EXAMPLES: &[Example] = &[
             &["x-internal", "x-order: mine", "server: test"],
         )],
     ),
+    example("health.yaml", &[ask("web", "GET /a", 200, &["origin 910", "GET /a"])]),
     example(
         "hosts-signed-urls.yaml",
         &[
@@ -642,7 +647,7 @@ fn examples() -> PathBuf {
 fn every_example_has_an_entry() {
     let names =
         std::fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let beside = ["pages", "tls", "secrets", "consumers"];
+    let beside = ["pages", "tls", "secrets", "consumers", "lists"];
     let there: BTreeSet<String> = names.filter(|name| !beside.contains(&name.as_str())).collect();
     let here: Vec<&str> =
         EXAMPLES.iter().map(|example| example.name).filter(|name| !name.contains('/')).collect();
@@ -680,6 +685,9 @@ fn show(example: &Example) {
     let origins = [origin("9101"), origin("9102")];
     let folder = with_files();
     let others = Others::new(folder.path());
+    let list = folder.path().join("lists/endpoints.yaml");
+    let text = std::fs::read_to_string(&list).unwrap();
+    std::fs::write(&list, with_addresses(&text, &origins)).unwrap();
     let sources = match example.name {
         "folder" => vec!["folder/listeners.yaml", "folder/orders.yaml", "folder/stock.yaml"],
         name => vec![name],
@@ -736,6 +744,8 @@ fn with_addresses(text: &str, origins: &[Origin; 2]) -> String {
     let mut text = text.to_owned();
     for (port, origin) in ["127.0.0.1:9101", "127.0.0.1:9102"].iter().zip(origins) {
         text = text.replace(port, &origin.address().to_string());
+        let named = port.replace("127.0.0.1", "localhost");
+        text = text.replace(&named, &format!("localhost:{}", origin.address().port()));
     }
     for (port, name) in LISTENERS {
         let section = format!("  {name}:");

@@ -82,7 +82,8 @@ fn a_choice_among_a_thousand_endpoints_allocates_nothing() {
     for balance in ["round_robin", "least_request", "random", "{ hash: path }", "{ sticky: { cookie: s } }"] {
         let yaml = format!("balance: {balance}\nendpoints: [{}]", endpoints.join(", "));
         let config = Arc::new(serde_saphyr::from_str(&yaml).unwrap());
-        let (upstream, _) = Upstream::compile(&"u".parse().unwrap(), &config, &Arc::default()).unwrap();
+        let (upstream, _) =
+            Upstream::compile(&"u".parse().unwrap(), &config, &Default::default(), &Arc::default()).unwrap();
         upstream.endpoints().endpoints()[7].state.set_draining(true);
         for hint in [None, Some(1), Some(u64::MAX)] {
             let (count, choice) = allocations(|| upstream.choose(hint, &[]));

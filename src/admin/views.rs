@@ -34,15 +34,25 @@ pub(super) fn routes(snapshot: &Snapshot) -> Value {
 /// The upstreams in force, in the order of their names.
 pub(super) fn upstreams(snapshot: &Snapshot) -> Value {
     let upstreams = snapshot.upstreams.iter().map(|(upstream, _)| {
-        let endpoints = upstream.endpoints().endpoints().iter().map(|endpoint| {
+        let set = upstream.endpoints();
+        let endpoints = set.endpoints().iter().map(|endpoint| {
             json!({
                 "address": endpoint.label,
                 "weight": endpoint.weight,
                 "in_flight": endpoint.state.in_flight(),
                 "draining": endpoint.state.draining(),
+                "healthy": upstream.monitor().map(|_| endpoint.state.healthy()),
             })
         });
-        json!({ "name": upstream.name.as_str(), "endpoints": endpoints.collect::<Vec<_>>() })
+        let discovery = upstream.discovery().map(
+            |discovery| json!({ "source": discovery.source.to_string(), "failures": discovery.failures() }),
+        );
+        json!({
+            "name": upstream.name.as_str(),
+            "endpoints": endpoints.collect::<Vec<_>>(),
+            "discover": discovery,
+            "panicking": upstream.panicking(),
+        })
     });
     Value::Array(upstreams.collect())
 }
@@ -57,9 +67,10 @@ pub(super) fn switch_route(snapshot: &Snapshot, name: &str, off: bool) -> Answer
 }
 
 pub(super) fn drain(snapshot: &Snapshot, name: &str, address: &str, draining: bool) -> Answer {
-    let endpoints = snapshot.upstreams.iter().filter(|(upstream, _)| upstream.name.as_str() == name);
-    let endpoint =
-        endpoints.flat_map(|(upstream, _)| upstream.endpoints().endpoints()).find(|e| *e.label == *address);
+    let upstream = snapshot.upstreams.iter().find(|(upstream, _)| upstream.name.as_str() == name);
+    let endpoint = upstream.and_then(|(upstream, _)| {
+        upstream.endpoints().endpoints().iter().find(|endpoint| *endpoint.label == *address).cloned()
+    });
     let Some(endpoint) = endpoint else {
         return problem(StatusCode::NOT_FOUND, "there is no such upstream or endpoint");
     };

@@ -1,7 +1,10 @@
 //! What goes on besides requests: reloads, and what asks for them.
 
 pub mod handover;
+mod probe;
 pub mod reload;
+mod resolve;
+pub mod upkeep;
 pub mod watch;
 
 pub use reload::{Cause, Reloader, Status};

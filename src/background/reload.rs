@@ -1,5 +1,6 @@
 //! A reload: a transaction that changes all or nothing.
 
+use super::upkeep::Keeper;
 use crate::config::model::listener::{Limits, Listener as ListenerModel};
 use crate::config::model::process::{Admin, Process};
 use crate::config::model::telemetry::{AccessLog as AccessLogModel, LogLevel, LogTarget as LogTargetModel};
@@ -92,6 +93,8 @@ pub struct InForce {
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     /// The log of what happens besides.
     pub error_log: Option<ErrorLog>,
+    /// What finds endpoints and probes them.
+    pub keeper: Keeper,
 }
 
 /// Reads a configuration again and puts it in force, or leaves everything as it is.
@@ -255,6 +258,7 @@ impl Reloader {
             }
         }
         let Compiled { snapshot, .. } = compiled;
+        self.in_force.keeper.prepare(&snapshot);
         self.in_force.publish(&before, &snapshot, changes.added);
         self.in_force.move_admin(changes.admin, &config);
         drop(before);
@@ -370,6 +374,7 @@ impl InForce {
             }
         }
         self.metrics.set_certificates(expiries(after));
+        self.keeper.keep(after);
     }
 
     fn move_admin(&self, socket: Option<TcpListener>, config: &Config) {

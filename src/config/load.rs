@@ -217,6 +217,7 @@ impl Merge<'_> {
             ("process", document.process.is_some()),
             ("admin", document.admin.is_some()),
             ("telemetry", document.telemetry.is_some()),
+            ("dns", document.dns.is_some()),
             ("policies", document.policies.is_some()),
             ("identity", document.identity.is_some()),
         ] {
@@ -233,6 +234,9 @@ impl Merge<'_> {
         }
         if let Some(telemetry) = &document.telemetry {
             config.telemetry = telemetry.clone();
+        }
+        if let Some(dns) = &document.dns {
+            config.dns = dns.clone();
         }
         if let Some(policies) = &document.policies {
             config.policies = policies.clone();

@@ -40,6 +40,8 @@ pub struct Config {
     pub admin: Option<process::Admin>,
     /// What the gateway says about itself.
     pub telemetry: telemetry::Telemetry,
+    /// How names are resolved.
+    pub dns: model::dns::Dns,
     /// Where clients connect.
     pub listeners: BTreeMap<Name, Arc<Listener>>,
     /// Where requests go.
@@ -69,6 +71,7 @@ impl Default for Config {
             process: process::Process::default(),
             admin: Setting::<process::Admin>::default().on().cloned(),
             telemetry: telemetry::Telemetry::default(),
+            dns: model::dns::Dns::default(),
             listeners: document.listeners,
             upstreams: document.upstreams,
             identity: IdentityConfig::default(),

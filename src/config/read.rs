@@ -3,7 +3,7 @@
 use super::environment::{Environment, Replacing};
 use super::model::Document;
 use super::model::telemetry::LogTarget;
-use super::model::upstream::{Balance, StickyCookie, Upstream};
+use super::model::upstream::{Balance, Discover, StickyCookie, Upstream};
 use super::tree::{self, Fault, Key, Kind, Node, Parsed, Place};
 use crate::policy::config::Setting;
 use crate::values::{ConfigPath, EndpointAddress, Problem, Secret, Step, nearest};
@@ -150,6 +150,7 @@ impl Document {
         self.process = self.process.take().or(other.process);
         self.admin = self.admin.take().or(other.admin);
         self.telemetry = self.telemetry.take().or(other.telemetry);
+        self.dns = self.dns.take().or(other.dns);
         self.policies = self.policies.take().or(other.policies);
         self.identity = self.identity.take().or(other.identity);
         self.consumers.file = self.consumers.file.take().or(other.consumers.file);
@@ -213,6 +214,7 @@ fn names_files(upstream: &Upstream) -> bool {
     upstream.tls.is_some()
         || upstream.endpoints.iter().any(|endpoint| endpoint.address.unix().is_some())
         || matches!(upstream.balance, Balance::Sticky(_))
+        || matches!(upstream.discover, Some(Discover::File(_)))
 }
 
 fn resolve_upstream(upstream: &mut Upstream, folder: &Path) {
@@ -221,6 +223,9 @@ fn resolve_upstream(upstream: &mut Upstream, folder: &Path) {
         if let EndpointAddress::Unix(path) = &mut endpoint.address {
             absolute(path);
         }
+    }
+    if let Some(Discover::File(path)) = &mut upstream.discover {
+        absolute(path);
     }
     if let Some(tls) = &mut upstream.tls {
         tls.ca.as_mut().map(absolute);

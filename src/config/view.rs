@@ -8,11 +8,12 @@ use super::tree::{self, Kind, Node};
 use serde_yaml::{Mapping, Value};
 use std::collections::BTreeMap;
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "version",
     "process",
     "admin",
     "telemetry",
+    "dns",
     "listeners",
     "upstreams",
     "identity",

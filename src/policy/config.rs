@@ -1,7 +1,9 @@
 //! The text side of the policies: what a layer may say of each, and how layers are laid over
 //! each other.
 
-use super::{authenticate, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access, rewrite};
+use super::{
+    authenticate, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access, rewrite,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::fmt;

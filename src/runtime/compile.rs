@@ -239,7 +239,7 @@ impl<'a> Work<'a> {
         let mut upstreams = Vec::with_capacity(self.config.upstreams.len());
         for (name, config) in &self.config.upstreams {
             let path = || ConfigPath::root().key("upstreams").key(name);
-            let findings = match Upstream::compile(name, config, &self.compiler.retained) {
+            let findings = match Upstream::compile(name, config, &self.config.dns, &self.compiler.retained) {
                 Ok((upstream, warnings)) => {
                     upstreams.push(upstream);
                     warnings

@@ -3,8 +3,10 @@
 use super::peer::Peer;
 use crate::values::EndpointAddress;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// One endpoint, compiled.
 #[derive(Debug)]
@@ -30,6 +32,9 @@ pub struct EndpointState {
     in_flight: AtomicU64,
     /// [`DRAINING`] and what else keeps requests away.
     closed: AtomicU8,
+    /// How many probes in a row went well (positive) or failed (negative).
+    pub(super) streak: AtomicI32,
+    probed: Mutex<Option<Instant>>,
 }
 
 /// An operator said so.
@@ -49,6 +54,16 @@ impl EndpointState {
     /// Starts or ends a drain.
     pub fn set_draining(&self, draining: bool) {
         self.set(DRAINING, draining);
+    }
+
+    /// How long ago its last probe began; none if there was none.
+    pub fn since_probe(&self, now: Instant) -> Option<Duration> {
+        self.probed.lock().map(|at| now.saturating_duration_since(at))
+    }
+
+    /// A probe begins.
+    pub fn begin_probe(&self, now: Instant) {
+        *self.probed.lock() = Some(now);
     }
 
     /// True if any of these bits keeps requests away.

@@ -1,6 +1,7 @@
 //! From addresses to endpoints.
 
 use super::balance::{Balancer, Sticky};
+use super::discovery::Found;
 use super::endpoint::{Endpoint, EndpointState};
 use super::set::EndpointSet;
 use super::tls::UpstreamTls;
@@ -8,7 +9,7 @@ use super::{header_value, peer};
 use crate::config::model::upstream as model;
 use crate::message::authority;
 use crate::retained::{Retained, StableId};
-use crate::values::{EndpointAddress, Name, Problem};
+use crate::values::{Name, Problem};
 use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -20,7 +21,7 @@ pub(super) struct Maker {
     config: Arc<model::Upstream>,
     template: peer::Template,
     cursor: Arc<AtomicUsize>,
-    sticky: Option<Arc<Sticky>>,
+    pub sticky: Option<Arc<Sticky>>,
     retained: Arc<Retained>,
 }
 
@@ -54,28 +55,51 @@ impl Maker {
     /// # Errors
     /// An address that cannot be connected to, with its place.
     pub fn set(&self, endpoints: &[model::Endpoint]) -> Result<EndpointSet, (usize, Problem)> {
-        let endpoints = endpoints.iter().enumerate().map(|(index, endpoint)| {
-            self.endpoint(&endpoint.address, endpoint.weight).map_err(|problem| (index, problem))
-        });
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-        let balancer = Balancer::new(&self.config.balance, &endpoints, &self.cursor);
-        Ok(EndpointSet::new(endpoints, balancer))
+        let endpoints = endpoints
+            .iter()
+            .enumerate()
+            .map(|(index, endpoint)| self.endpoint(endpoint, None).map_err(|problem| (index, problem)));
+        Ok(self.balanced(endpoints.collect::<Result<Vec<_>, _>>()?))
     }
 
-    fn endpoint(&self, address: &EndpointAddress, weight: u16) -> Result<Arc<Endpoint>, Problem> {
+    /// The set of what was found. What cannot be connected to is left out, and logged.
+    pub fn found(&self, found: &[Found]) -> EndpointSet {
+        let endpoints = found.iter().filter_map(|found| {
+            self.endpoint(&found.endpoint, found.name.as_deref())
+                .inspect_err(|problem| log::warn!("endpoint left out upstream={} cause={problem}", self.name))
+                .ok()
+        });
+        self.balanced(endpoints.collect())
+    }
+
+    fn balanced(&self, endpoints: Vec<Arc<Endpoint>>) -> EndpointSet {
+        let balancer = Balancer::new(&self.config.balance, &endpoints, &self.cursor);
+        EndpointSet::new(endpoints, balancer)
+    }
+
+    /// `name` is what it was found by.
+    fn endpoint(&self, endpoint: &model::Endpoint, name: Option<&str>) -> Result<Arc<Endpoint>, Problem> {
+        let model::Endpoint { address, weight } = endpoint;
         let label = address.to_string();
         let state = StableId::new("endpoint", format_args!("{}/{label}", self.name));
         let host = match &self.config.host {
             model::HostRewrite::Name(host) => Some(authority::host(host)),
-            model::HostRewrite::Keep | model::HostRewrite::Endpoint => None,
+            model::HostRewrite::Keep | model::HostRewrite::Endpoint => name,
+        };
+        let shown = match (name, address.inet()) {
+            (Some(name), Some(address)) => {
+                header_value(&format!("{}:{}", name.trim_end_matches('.'), address.port()))
+            }
+            (None, Some(_)) => header_value(&label),
+            // What curl says to a Unix socket: it has no host.
+            (_, None) => HeaderValue::from_static("localhost"),
         };
         Ok(Arc::new(Endpoint {
             address: address.clone(),
-            // What curl says to a Unix socket: it has no host.
-            host: address.inet().map_or(HeaderValue::from_static("localhost"), |_| header_value(&label)),
+            host: shown,
             sticky_id: self.sticky.as_ref().map(|sticky| sticky.id(&label)),
             label: label.into(),
-            weight,
+            weight: *weight,
             state: self.retained.get_or(state, EndpointState::default),
             peer: self.template.peer(address, host)?,
         }))

@@ -1,26 +1,38 @@
 //! Where to: upstreams, their endpoints, and which of them gets the next request.
 
 pub mod balance;
+pub mod discovery;
 mod endpoint;
+pub mod health;
 mod key;
+mod live;
 mod maker;
 pub mod peer;
+pub mod resolve;
 pub mod retry;
 mod set;
 mod tls;
 
 pub use endpoint::{Choice, Endpoint, EndpointState};
 pub use key::Asking;
+pub use live::Now;
 pub use set::EndpointSet;
 
+use crate::config::model::dns::Dns;
 use crate::config::model::upstream as model;
 use crate::retained::{Retained, StableId};
 use crate::values::{ConfigPath, Finding, Name};
+use balance::Sticky;
+use discovery::{Discovery, Source};
+use endpoint::DRAINING;
+use health::{Count, Monitor, UNHEALTHY};
 use http::HeaderValue;
 use key::Key;
+use live::{Endpoints, Live};
 use maker::Maker;
 use retry::Retries;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tls::UpstreamTls;
 
 /// An upstream, compiled.
@@ -35,9 +47,13 @@ pub struct Upstream {
     /// When a request is tried again.
     pub retries: Retries,
     key: Key,
-    set: EndpointSet,
+    endpoints: Endpoints,
+    /// What keeps requests from an endpoint, unless too few are healthy.
+    closed: u8,
+    panicking: Arc<AtomicBool>,
+    monitor: Option<Arc<Monitor>>,
     /// Holds what must not be drawn anew by a reload.
-    _maker: Maker,
+    _sticky: Option<Arc<Sticky>>,
 }
 
 /// The Host that an upstream sees.
@@ -60,6 +76,7 @@ impl Upstream {
     pub fn compile(
         name: &Name,
         config: &Arc<model::Upstream>,
+        dns: &Dns,
         retained: &Arc<Retained>,
     ) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
         let under_tls = |findings: Vec<Finding>| {
@@ -71,10 +88,21 @@ impl Upstream {
             Err(found) => return Err(under_tls(found)),
         };
         let maker = Maker::new(name, config, tls.as_ref(), retained);
-        let set = maker.set(&config.endpoints).map_err(|(index, problem)| {
-            let path = ConfigPath::root().key("endpoints").index(index);
-            vec![Finding::error(path, problem)]
-        })?;
+        let sticky = maker.sticky.clone();
+        let endpoints = match &config.discover {
+            None => maker.set(&config.endpoints).map(|set| Endpoints::Fixed(Arc::new(set))).map_err(
+                |(index, problem)| {
+                    let path = ConfigPath::root().key("endpoints").index(index);
+                    vec![Finding::error(path, problem)]
+                },
+            )?,
+            Some(discover) => Endpoints::Live(find(discover, dns, maker, retained)?),
+        };
+        let panicking = retained.get_or(StableId::new("panic", name), AtomicBool::default);
+        let monitor = config.health.active.as_ref().map(|active| {
+            let kept = (endpoints.clone(), Arc::clone(&panicking));
+            Arc::new(Monitor::new(name, active, config, kept))
+        });
         let upstream = Self {
             name: name.clone(),
             host: match &config.host {
@@ -88,15 +116,45 @@ impl Upstream {
                 retained.get_or(StableId::new("retries", name), Default::default),
             ),
             key: Key::new(&config.balance),
-            set,
-            _maker: maker,
+            endpoints,
+            closed: if monitor.is_some() { DRAINING | UNHEALTHY } else { DRAINING },
+            panicking,
+            monitor,
+            _sticky: sticky,
         };
         Ok((upstream, warnings))
     }
 
-    /// Its endpoints now.
-    pub fn endpoints(&self) -> &EndpointSet {
-        &self.set
+    /// Its endpoints at this moment.
+    pub fn endpoints(&self) -> Now<'_> {
+        self.endpoints.load()
+    }
+
+    /// Where its endpoints are found, unless they are listed.
+    pub fn discovery(&self) -> Option<&Arc<Discovery>> {
+        match &self.endpoints {
+            Endpoints::Fixed(_) => None,
+            Endpoints::Live(live) => Some(live.discovery()),
+        }
+    }
+
+    /// What probes its endpoints, if anything does.
+    pub fn monitor(&self) -> Option<&Arc<Monitor>> {
+        self.monitor.as_ref()
+    }
+
+    /// True while too few endpoints are healthy for health to count.
+    pub fn panicking(&self) -> bool {
+        self.monitor.is_some() && self.panicking.load(Ordering::Relaxed)
+    }
+
+    /// How many endpoints it has, and how many of them are well.
+    pub fn count(&self) -> Count {
+        let count = health::count(&self.endpoints());
+        match self.monitor {
+            Some(_) => count,
+            None => Count { healthy: count.endpoints, ..count },
+        }
     }
 
     /// What of a request decides about its endpoint.
@@ -104,11 +162,12 @@ impl Upstream {
         self.key.hint(asking)
     }
 
-    /// The endpoint for a request that brings `hint`, leaving out those that drain and those in
-    /// `tried`. None if that leaves none. If only tried ones are left, one of them gets another
+    /// The endpoint for a request that brings `hint`, leaving out those that drain, those that
+    /// are not healthy unless too few are, and those in `tried`. None if that leaves none. If only tried ones are left, one of them gets another
     /// chance.
     pub fn choose(&self, hint: Option<u64>, tried: &[Arc<Endpoint>]) -> Option<Choice> {
-        self.set.choose(hint, tried)
+        let closed = if self.panicking() { DRAINING } else { self.closed };
+        self.endpoints.load().choose(hint, tried, closed)
     }
 
     /// The `Set-Cookie` that keeps a client at this endpoint, unless it brought that already.
@@ -117,6 +176,28 @@ impl Upstream {
         let id = endpoint.sticky_id.filter(|id| hint != Some(*id))?;
         cookie.value(id, over_tls)
     }
+}
+
+/// The endpoints that a source has, from now on. A file is read at once, so that what is wrong with
+/// it rejects the configuration; names are left to the background.
+fn find(
+    discover: &model::Discover,
+    dns: &Dns,
+    maker: Maker,
+    retained: &Retained,
+) -> Result<Arc<Live>, Vec<Finding>> {
+    let source = Source::new(discover, dns);
+    let id = StableId::new("discovery", format_args!("{source} {dns:?}"));
+    let discovery = retained.get_or(id, || Discovery::new(source.clone()));
+    if let Source::File(path) = &source {
+        let found = discovery::read_file(path).map_err(|problem| {
+            vec![Finding::error(ConfigPath::root().key("discover").key("file"), problem)]
+        })?;
+        if !discovery.is_settled() {
+            discovery.found(found);
+        }
+    }
+    Ok(Live::new(maker, discovery))
 }
 
 /// An address or a checked host is always a header value; were it not, an empty Host would be

@@ -128,6 +128,16 @@ pub fn for_attempt(endpoint: &Endpoint, route: &RouteTimeouts, left: Duration) -
     peer
 }
 
+/// The peer for a probe that may take this long.
+pub fn for_probe(endpoint: &Endpoint, time: Duration) -> Box<HttpPeer> {
+    let mut peer = Box::new(endpoint.peer.clone());
+    peer.options.connection_timeout = Some(time);
+    peer.options.total_connection_timeout = Some(time);
+    peer.options.read_timeout = Some(time);
+    peer.options.write_timeout = Some(time);
+    peer
+}
+
 /// How long the whole exchange may take.
 pub fn total(upstream: &Upstream, route: &RouteTimeouts) -> Duration {
     route.total.unwrap_or(upstream.timeouts.total).get()

@@ -1,7 +1,7 @@
 //! The endpoints of an upstream at one moment, with what chooses among them.
 
 use super::balance::{Balancer, Load};
-use super::endpoint::{Choice, DRAINING, Endpoint};
+use super::endpoint::{Choice, Endpoint};
 use std::sync::Arc;
 
 /// The endpoints of an upstream at one moment. It is never changed; a reload, or an answer of the
@@ -23,9 +23,10 @@ impl EndpointSet {
     }
 
     /// An endpoint that is open, by what the request brings (`hint`) and the manner of balancing; one
-    /// of `tried` only if no other is open. None if none is.
-    pub fn choose(&self, hint: Option<u64>, tried: &[Arc<Endpoint>]) -> Option<Choice> {
-        let open = |at: usize| !self.endpoints[at].state.is(DRAINING);
+    /// of `tried` only if no other is open. None if none is. What of `closed` an endpoint is keeps it
+    /// from being open.
+    pub(super) fn choose(&self, hint: Option<u64>, tried: &[Arc<Endpoint>], closed: u8) -> Option<Choice> {
+        let open = |at: usize| !self.endpoints[at].state.is(closed);
         let is_tried = |at: usize| tried.iter().any(|it| Arc::ptr_eq(&it.state, &self.endpoints[at].state));
         let load = Load(&self.endpoints);
         let at = if tried.is_empty() {

@@ -2,11 +2,12 @@ use super::*;
 
 fn upstream(yaml: &str, retained: &Arc<Retained>) -> Upstream {
     let config: model::Upstream = serde_saphyr::from_str(yaml).unwrap();
-    Upstream::compile(&"u".parse().unwrap(), &Arc::new(config), retained).unwrap().0
+    Upstream::compile(&"u".parse().unwrap(), &Arc::new(config), &Dns::default(), retained).unwrap().0
 }
 
 fn place(upstream: &Upstream, choice: &Choice) -> usize {
-    let endpoints = upstream.endpoints().endpoints();
+    let endpoints = upstream.endpoints();
+    let endpoints = endpoints.endpoints();
     endpoints.iter().position(|it| Arc::ptr_eq(it, choice.endpoint())).unwrap()
 }
 
@@ -14,8 +15,8 @@ fn picks(upstream: &Upstream, n: usize) -> Vec<usize> {
     (0..n).map(|_| place(upstream, &upstream.choose(None, &[]).unwrap())).collect()
 }
 
-fn state(upstream: &Upstream, at: usize) -> &EndpointState {
-    &upstream.endpoints().endpoints()[at].state
+fn state(upstream: &Upstream, at: usize) -> Arc<EndpointState> {
+    upstream.endpoints().endpoints()[at].state.clone()
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn a_draining_endpoint_gets_nothing_and_a_tried_one_only_as_a_last_resort() {
             "balance: {balance}\nendpoints: ['127.0.0.1:1', '127.0.0.1:2', {{ address: '127.0.0.1:3', weight: 0 }}]"
         );
         let upstream = upstream(&yaml, &retained);
-        let all = upstream.endpoints().endpoints();
+        let all = upstream.endpoints().endpoints().to_vec();
         for hint in [None, Some(0), Some(u64::MAX)] {
             for _ in 0..20 {
                 let at = |tried: &[Arc<Endpoint>]| place(&upstream, &upstream.choose(hint, tried).unwrap());

@@ -45,10 +45,22 @@ impl FromStr for EndpointAddress {
             };
         }
         text.parse().map(Self::Inet).map_err(|_| {
-            Problem::new(format!("`{text}` is not an address with a port"))
-                .remedy("write it as `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/app.sock`")
+            let problem = Problem::new(format!("`{text}` is not an address with a port"));
+            match looks_like_name(text) {
+                true => problem.remedy(format!("for a name, write `discover: {{ dns: \"{text}\" }}`")),
+                false => problem.remedy("write it as `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/app.sock`"),
+            }
         })
     }
+}
+
+/// A name of the DNS with a port.
+fn looks_like_name(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(name, port)| {
+        name.contains(|c: char| c.is_ascii_alphabetic())
+            && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_'))
+            && port.parse::<u16>().is_ok()
+    })
 }
 
 impl fmt::Display for EndpointAddress {

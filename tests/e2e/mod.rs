@@ -3,10 +3,12 @@
 mod admin;
 mod bodies;
 mod compress;
+mod discovery;
 mod door;
 mod faults;
 mod forwarding;
 mod grpc;
+mod health;
 mod identity;
 mod limits;
 mod logs;

@@ -3,6 +3,7 @@
 
 mod authority;
 mod client;
+mod dns;
 mod gateway;
 mod http2;
 mod modern;
@@ -12,6 +13,7 @@ mod streams;
 
 pub use authority::Authority;
 pub use client::{Answer, Client, abort, get, send};
+pub use dns::Dns;
 pub use gateway::Gateway;
 pub use http2::Http2;
 pub use modern::Modern;

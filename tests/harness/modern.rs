@@ -1,4 +1,4 @@
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -94,6 +94,18 @@ impl Drop for Modern {
     }
 }
 
+/// The gRPC health protocol: `down` does not serve, `unknown` is an error, everything else serves.
+async fn check(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let asked = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let is = |name: &[u8]| asked.ends_with(name);
+    let answer = Response::builder().header("content-type", "application/grpc");
+    if is(b"unknown") {
+        return answer.header("grpc-status", "5").body(Full::default()).unwrap();
+    }
+    let status = if is(b"down") { 2 } else { 1 };
+    answer.body(Full::new(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, status]))).unwrap()
+}
+
 async fn accept(stream: TcpStream, tls: Option<TlsAcceptor>, number: usize) {
     let Some(tls) = tls else {
         serve(stream, json!({ "connection": number })).await;
@@ -120,8 +132,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, ab
         saw["path"] = request.uri().path().into();
         let host = request.headers().get("host").and_then(|host| host.to_str().ok());
         saw["host"] = request.uri().authority().map(http::uri::Authority::as_str).or(host).into();
-        let body = Full::new(Bytes::from(saw.to_string()));
-        async move { Ok::<_, Infallible>(Response::new(body)) }
+        async move {
+            if request.uri().path() == "/grpc.health.v1.Health/Check" {
+                return Ok::<_, Infallible>(check(request).await);
+            }
+            Ok(Response::new(Full::new(Bytes::from(saw.to_string()))))
+        }
     });
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }

@@ -6,7 +6,8 @@ use super::{Findings, section};
 use crate::config::Config;
 use crate::config::model::route::{Route, Target};
 use crate::config::model::upstream::{
-    Balance, Condition, HashKey, HostRewrite, Protocol, SameSite, StickyCookie, Tls, Upstream, Verify,
+    Balance, Condition, Discover, HashKey, HostRewrite, Probe, Protocol, SameSite, StickyCookie, Tls,
+    Upstream, Verify,
 };
 use crate::values::{ConfigPath, EndpointAddress, Name, Problem};
 use std::collections::HashMap;
@@ -15,6 +16,16 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     let upstreams = section("upstreams");
     for (name, item) in &config.upstreams {
         upstream(item, &upstreams.key(name), findings);
+    }
+    let dns = section("dns");
+    for (field, time) in
+        [("timeout", config.dns.timeout), ("min_ttl", config.dns.min_ttl), ("max_ttl", config.dns.max_ttl)]
+    {
+        some_time(time, &dns, field, findings);
+    }
+    if config.dns.min_ttl > config.dns.max_ttl {
+        let problem = Problem::new("`min_ttl` is longer than `max_ttl`").remedy("make it shorter");
+        findings.error(dns.key("min_ttl"), problem);
     }
     for (name, route) in &config.routes {
         if let Some(on) = &route.retry.on {
@@ -47,7 +58,11 @@ fn speaks_no_http2<'a>(config: &'a Config, route: &'a Route) -> Option<&'a Name>
 }
 
 fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
-    endpoints(upstream, &path.key("endpoints"), findings);
+    match &upstream.discover {
+        Some(from) => discover(from, upstream, path, findings),
+        None => endpoints(upstream, &path.key("endpoints"), findings),
+    }
+    health(upstream, &path.key("health"), findings);
     balance(&upstream.balance, &path.key("balance"), findings);
     if let Some(tls) = &upstream.tls {
         tls_to(tls, upstream, &path.key("tls"), findings);
@@ -67,7 +82,8 @@ fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
 
 fn endpoints(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
     if upstream.endpoints.is_empty() {
-        let problem = Problem::new("there are no endpoints").remedy("add one, such as `127.0.0.1:8080`");
+        let problem = Problem::new("there are no endpoints")
+            .remedy("add one, such as `127.0.0.1:8080`, or say where to find them in `discover`");
         findings.error(path.clone(), problem);
     } else if upstream.endpoints.iter().all(|endpoint| endpoint.weight == 0) {
         let problem = Problem::new("every endpoint has the weight 0: none would get a request")
@@ -94,6 +110,58 @@ fn endpoints(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
             let problem = Problem::new(format!("the endpoint `{}` is there twice", endpoint.address))
                 .remedy("take one away; a larger share is a `weight`");
             findings.twice(at, path.index(first), problem);
+        }
+    }
+}
+
+fn discover(from: &Discover, upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    if !upstream.endpoints.is_empty() {
+        let problem = Problem::new("endpoints are either listed or found")
+            .remedy("take `endpoints` or `discover` away");
+        findings.twice(path.key("discover"), path.key("endpoints"), problem);
+    }
+    if let Discover::Srv(name) = from
+        && !(is_host(name) && !name.contains('*'))
+    {
+        let problem = Problem::new(format!("`{name}` is not the name of a service"))
+            .remedy("write it as `_http._tcp.orders.internal`, without a port");
+        findings.error(path.key("discover").key("srv"), problem);
+    }
+}
+
+fn health(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    let Some(active) = &upstream.health.active else { return };
+    let at = path.key("active");
+    some_time(active.every, &at, "every", findings);
+    some_time(active.timeout, &at, "timeout", findings);
+    number(active.healthy_after.into(), (1, 100), &at, "healthy_after", findings);
+    number(active.unhealthy_after.into(), (1, 100), &at, "unhealthy_after", findings);
+    match &active.probe {
+        Probe::Tcp => {}
+        Probe::Http(probe) => {
+            let target = probe.path.parse::<http::uri::PathAndQuery>();
+            if !probe.path.starts_with('/') || target.is_err() {
+                let problem = Problem::new(format!("`{}` is not a path", probe.path))
+                    .remedy("begin with `/`, such as `/healthz`");
+                findings.error(at.key("probe").key("http").key("path"), problem);
+            }
+            if let Some(host) = probe.host.as_ref().filter(|host| http::HeaderValue::try_from(*host).is_err())
+            {
+                let problem = Problem::new(format!("`{host}` is not a host")).remedy("write a host name");
+                findings.error(at.key("probe").key("http").key("host"), problem);
+            }
+        }
+        Probe::Grpc(_) => {
+            let speaks = match upstream.protocol {
+                Protocol::Http1 => false,
+                Protocol::Http2 => true,
+                Protocol::Auto => upstream.tls.is_some(),
+            };
+            if !speaks {
+                let problem = Problem::new("gRPC needs HTTP/2, which is not spoken to this upstream")
+                    .remedy("add `protocol: http2`");
+                findings.error_at_key(at.key("probe").key("grpc"), problem);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The typed configuration: plain data, one file a section. Unknown fields are refused and every
 //! default is finite and stands in its field's description.
 
+pub mod dns;
 pub mod host;
 pub mod listener;
 pub mod process;
@@ -29,6 +30,8 @@ pub struct Document {
     pub admin: Option<crate::policy::config::Setting<process::Admin>>,
     /// Access log, error log, metrics.
     pub telemetry: Option<telemetry::Telemetry>,
+    /// How names are resolved.
+    pub dns: Option<dns::Dns>,
     /// Where clients connect, by name.
     #[serde(default)]
     pub listeners: BTreeMap<Name, Arc<listener::Listener>>,

@@ -179,6 +179,14 @@ impl State {
         for CertificateExpiry { listener, certificate, not_after } in self.certificates.lock().iter() {
             scrape.add(&table::CERTIFICATE_EXPIRY, &[listener, certificate], *not_after as f64);
         }
+        let endpoints = self.endpoints.lock().as_ref().map(|source| source()).unwrap_or_default();
+        for (upstream, count) in &endpoints {
+            scrape.add(&table::UPSTREAM_ENDPOINTS, &[upstream], count.endpoints as f64);
+            scrape.add(&table::UPSTREAM_HEALTHY, &[upstream], count.healthy as f64);
+            if let Some(failures) = count.failures {
+                scrape.add(&table::DISCOVERY_FAILURES, &[upstream], failures as f64);
+            }
+        }
         let dropped = self.access_log_dropped.load(Ordering::Relaxed);
         scrape.add(&table::ACCESS_LOG_DROPPED, &[], dropped as f64);
         scrape.add(&table::BODY_MEMORY, &[], self.body_memory.load(Ordering::Relaxed) as f64);

@@ -22,7 +22,7 @@ use handles::Shape;
 use parking_lot::Mutex;
 use prometheus::{Encoder, Registry, TextEncoder};
 use sharded::Coded;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -76,6 +76,20 @@ pub struct CertificateExpiry {
 /// Open connections of a listener, asked at each scrape; `None` if it is not known.
 pub type ConnectionsOf = dyn Fn(ListenerId) -> Option<u64> + Send + Sync;
 
+/// The endpoints of an upstream, or of several that share a label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointCount {
+    /// Those that could get requests.
+    pub endpoints: usize,
+    /// Those of them that are healthy.
+    pub healthy: usize,
+    /// How often they could not be looked for, where they are found.
+    pub failures: Option<u64>,
+}
+
+/// The endpoints of all upstreams by label, asked at each scrape.
+pub type EndpointsOf = dyn Fn() -> BTreeMap<String, EndpointCount> + Send + Sync;
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -96,6 +110,7 @@ struct State {
     reloads: [AtomicU64; 3],
     certificates: Mutex<Vec<CertificateExpiry>>,
     connections: Mutex<Option<Box<ConnectionsOf>>>,
+    endpoints: Mutex<Option<Box<EndpointsOf>>>,
     access_log_dropped: Arc<AtomicU64>,
     body_memory: Arc<AtomicU64>,
     process: process::Process,
@@ -125,6 +140,7 @@ impl Metrics {
             reloads: Default::default(),
             certificates: Mutex::default(),
             connections: Mutex::default(),
+            endpoints: Mutex::default(),
             access_log_dropped: Arc::default(),
             body_memory: Arc::default(),
             process: process::Process::new(),
@@ -232,6 +248,11 @@ impl Metrics {
     /// Says anew when the certificates of all listeners end.
     pub fn set_certificates(&self, certificates: Vec<CertificateExpiry>) {
         *self.state.certificates.lock() = certificates;
+    }
+
+    /// Says who knows the endpoints of upstreams. It is asked at each scrape.
+    pub fn set_endpoints_source(&self, endpoints: Box<EndpointsOf>) {
+        *self.state.endpoints.lock() = Some(endpoints);
     }
 
     /// Says who knows how many connections a listener has. It is asked at each scrape and may lock.

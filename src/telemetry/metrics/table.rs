@@ -42,6 +42,12 @@ table! {
         "Further attempts after one that failed.";
     RETRIES_BARRED COUNTER "tollgate_retries_barred_total" ["upstream"]
         "Further attempts that were not made, since retry.budget was spent.";
+    UPSTREAM_ENDPOINTS GAUGE "tollgate_upstream_endpoints" ["upstream"]
+        "Endpoints with a weight that do not drain.";
+    UPSTREAM_HEALTHY GAUGE "tollgate_upstream_healthy" ["upstream"]
+        "Those of them that are healthy; all of them where nothing probes them.";
+    DISCOVERY_FAILURES COUNTER "tollgate_discovery_failures_total" ["upstream"]
+        "How often endpoints could not be looked for; those found last are kept.";
     REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
         "Answers of the gateway's own that refuse a request, by their code.";
     AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]

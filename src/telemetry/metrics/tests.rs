@@ -252,6 +252,8 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     listener.unseen("header_too_large");
     metrics.reloaded(ReloadOutcome::Rejected);
     metrics.set_connections_source(Box::new(|id| (id == PUBLIC).then_some(7)));
+    let count = EndpointCount { endpoints: 3, healthy: 2, failures: Some(1) };
+    metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
     metrics.access_log_dropped().fetch_add(3, Ordering::Relaxed);
     let (listener_name, certificate) = ("public".to_owned(), "tls/\"a\\b\".crt".to_owned());
     metrics.set_certificates(vec![CertificateExpiry {
@@ -274,6 +276,7 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"admitted\"} 1",
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"token_expired\"} 1",
         "tollgate_retries_total{upstream=\"a\"} 1",
+        "tollgate_upstream_healthy{upstream=\"a\"} 2",
         "tollgate_retries_barred_total{upstream=\"a\"} 1",
         "tollgate_upstream_connections_total{upstream=\"a\",reused=\"false\"} 1",
         "tollgate_unseen_requests_total{listener=\"public\",cause=\"header_too_large\"} 1",

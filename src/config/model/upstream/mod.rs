@@ -1,12 +1,16 @@
 //! Where requests go.
 
 mod balance;
+mod discover;
 mod endpoint;
+mod health;
 mod retry;
 mod tls;
 
 pub use balance::{Balance, HashKey, SameSite, StickyCookie};
+pub use discover::{Discover, DnsTarget};
 pub use endpoint::Endpoint;
+pub use health::{ActiveHealth, GrpcProbe, Health, HttpProbe, Probe, StatusRange};
 pub use retry::{Backoff, Condition, Retry, RouteRetry};
 pub use tls::{ClientCertificate, Tls, Verify};
 
@@ -19,8 +23,14 @@ use serde::{Deserialize, Serialize, de};
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// The endpoints, each an address (`127.0.0.1:8080`, `unix:/run/app.sock`) or `{ address, weight }`.
+    /// Needed unless they are found by `discover`.
+    #[serde(default)]
     #[schemars(length(min = 1))]
     pub endpoints: Vec<Endpoint>,
+    /// Where endpoints are found, in the place of `endpoints`: `{ dns: "orders.internal:8080" }`,
+    /// `{ srv: _http._tcp.orders.internal }` or `{ file: endpoints.yaml }`. They are looked for in the
+    /// background, and what was found last is kept while the source fails.
+    pub discover: Option<Discover>,
     /// What is spoken to the endpoints: `http1` (the default), `http2` (under `tls` by ALPN, in the
     /// clear with prior knowledge), or `auto` (under `tls` what ALPN chooses, in the clear HTTP/1.1).
     #[serde(default)]
@@ -35,6 +45,9 @@ pub struct Upstream {
     /// endpoint's address), or a name.
     #[serde(default)]
     pub host: HostRewrite,
+    /// Whether endpoints are healthy, and what follows from it.
+    #[serde(default)]
+    pub health: Health,
     /// How long things may take.
     #[serde(default)]
     pub timeouts: Timeouts,
