@@ -96,7 +96,8 @@ impl Drop for Modern {
 
 /// The gRPC health protocol: `down` does not serve, `unknown` is an error, everything else serves.
 async fn check(request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let asked = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let asked =
+        request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let is = |name: &[u8]| asked.ends_with(name);
     let answer = Response::builder().header("content-type", "application/grpc");
     if is(b"unknown") {

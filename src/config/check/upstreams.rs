@@ -121,7 +121,7 @@ fn discover(from: &Discover, upstream: &Upstream, path: &ConfigPath, findings: &
         findings.twice(path.key("discover"), path.key("endpoints"), problem);
     }
     if let Discover::Srv(name) = from
-        && !(is_host(name) && !name.contains('*'))
+        && (!is_host(name) || name.contains('*'))
     {
         let problem = Problem::new(format!("`{name}` is not the name of a service"))
             .remedy("write it as `_http._tcp.orders.internal`, without a port");
