@@ -6,7 +6,7 @@ mod upgrade;
 use crate::admin::{Admin, Readiness};
 use crate::background::reload::{self, InForce};
 use crate::background::upkeep::{Keeper, Upkeep};
-use crate::background::{Cause, Reloader, Reloads, Request, Status};
+use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status};
 use crate::config::{Config, ConfigErrors, Loader};
 use crate::listen::{self, ConnInfo, HandshakeFailure, Listeners, Observer, Unseen};
 use crate::proxy::Gateway;
@@ -273,6 +273,7 @@ fn assemble(
     let announce = AnnounceReady { handle: handle.clone(), keeper: in_force.keeper.clone(), ready };
     server.add_service(background_service("readiness", announce));
     server.add_service(background_service("upkeep", Upkeep::new(&in_force.keeper)));
+    server.add_service(background_service("identity", IdentityUpkeep::new(Arc::clone(&in_force.current))));
     let upgrade = upgrade.serve(&mut server, &handle, (turn, config.process.upgrade_time.get()));
     let stop = StopWatch {
         stopped,

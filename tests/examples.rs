@@ -2,9 +2,10 @@
 //! what it is for. A file without an entry here is a red test.
 
 use crate::harness::{
-    Answer, Authority, Client, Gateway, Http2, Modern, Origin, Streams, binary, curl, send, trailers,
+    Answer, Authority, Client, Gateway, Http2, Issuer, Modern, Origin, Streams, binary, curl, send, trailers,
     wait_until,
 };
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
@@ -71,6 +72,8 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /api/users?page=2", 200, &["GET /v1/users?page=2", "x-served-by: tollgate"]),
             ask("web", "DELETE /api/users", 405, &["allow: get, head, post"]),
             ask("web", "GET /echo/x", 200, &["\"path\": \"/echo/x\""]),
+            ask("web", "GET /whoami", 401, &["www-authenticate: bearer realm", "unauthenticated"]),
+            ask("web", "GET /whoami\nauthorization: Bearer TOKEN_alice", 200, &["\"path\": \"/whoami\""]),
         ],
     ),
     Example {
@@ -380,6 +383,19 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "jwt.yaml",
+        &[
+            ask("web", "GET /orders/7", 401, &["www-authenticate: bearer realm", "unauthenticated"]),
+            ask("web", "GET /orders/7\nauthorization: Bearer abc", 401, &["error=\"invalid_token\""]),
+            lacks(
+                ask("web", "GET /orders/7\nauthorization: Bearer TOKEN_alice", 200, &["origin 9101"]),
+                &["authorization"],
+            ),
+            ask("web", "GET /catalogue/7", 200, &["origin 9101"]),
+            ask("web", "GET /catalogue/7\nauthorization: Bearer abc", 401, &["unauthenticated"]),
+        ],
+    ),
+    example(
         "layers.yaml",
         &[
             ask("web", "GET /plain", 200, &["x-layer: defaults", "x-content-type-options: nosniff"]),
@@ -389,6 +405,34 @@ const EXAMPLES: &[Example] = &[
             lacks(ask("internal", "GET /bare", 200, &["x-content-type-options: nosniff"]), &["x-layer"]),
             ask("web", "GET /bare\nx-forwarded-for: 203.0.113.7", 403, &["ip_denied", "nosniff"]),
             ask("web", "GET /nowhere", 404, &["x-layer: defaults", "nosniff"]),
+        ],
+    ),
+    example(
+        "machine-to-machine.yaml",
+        &[
+            ask("web", "GET /orders/7", 401, &["www-authenticate: bearer realm"]),
+            ask("web", "GET /orders/7\nauthorization: Bearer unknown", 401, &["error=\"invalid_token\""]),
+            ask(
+                "web",
+                "GET /orders/7\nauthorization: Bearer token-of-a-machine",
+                200,
+                &["authorization: bearer granted-"],
+            ),
+            ask(
+                "web",
+                "GET /billing/7\nauthorization: Bearer token-of-a-machine",
+                200,
+                &["authorization: bearer granted-"],
+            ),
+            lacks(
+                ask(
+                    "web",
+                    "GET /stock/7\nauthorization: Bearer token-of-a-machine",
+                    200,
+                    &["x-api-key: only-for-trying-out"],
+                ),
+                &["token-of-a-machine"],
+            ),
         ],
     ),
     example(
@@ -683,6 +727,7 @@ fn every_example_does_what_it_shows() {
 
 fn show(example: &Example) {
     let origins = [origin("9101"), origin("9102")];
+    let issuer = issuer();
     let folder = with_files();
     let others = Others::new(folder.path());
     let list = folder.path().join("lists/endpoints.yaml");
@@ -696,13 +741,14 @@ fn show(example: &Example) {
         .iter()
         .map(|source| {
             let text = std::fs::read_to_string(examples().join(source)).unwrap();
-            (source.trim_start_matches("../"), others.with_addresses(with_addresses(&text, &origins)))
+            let text = with_addresses(&text, &origins, &issuer);
+            (source.trim_start_matches("../"), others.with_addresses(text))
         })
         .collect();
     let files: Vec<(&str, &str)> = texts.iter().map(|(file, text)| (*file, text.as_str())).collect();
     let gateway = Gateway::start_files(folder, example.name.trim_start_matches("../"), &files);
     for ask in example.asks {
-        check(example.name, &gateway, ask);
+        check(example.name, &gateway, &issuer, ask);
     }
     (example.more)(&gateway);
 }
@@ -740,12 +786,15 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn with_addresses(text: &str, origins: &[Origin; 2]) -> String {
+fn with_addresses(text: &str, origins: &[Origin; 2], issuer: &Issuer) -> String {
     let mut text = text.to_owned();
     for (port, origin) in ["127.0.0.1:9101", "127.0.0.1:9102"].iter().zip(origins) {
         text = text.replace(port, &origin.address().to_string());
         let named = port.replace("127.0.0.1", "localhost");
         text = text.replace(&named, &format!("localhost:{}", origin.address().port()));
+    }
+    for address in ["127.0.0.1:9110", "127.0.0.1:9111"] {
+        text = text.replace(address, issuer.url().trim_start_matches("http://"));
     }
     for (port, name) in LISTENERS {
         let section = format!("  {name}:");
@@ -806,6 +855,21 @@ impl Others {
     }
 }
 
+/// Whoever issues tokens in the examples.
+fn issuer() -> Issuer {
+    let issuer = Issuer::start();
+    issuer.tell("token-of-a-machine", &json!({ "active": true, "sub": "machine-7" }));
+    issuer
+}
+
+/// `TOKEN_NAME` in a request is a token for NAME.
+fn with_tokens(request: &str, issuer: &Issuer) -> String {
+    let Some((before, rest)) = request.split_once("TOKEN_") else { return request.to_owned() };
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    let claims = json!({ "sub": rest[..end], "aud": "demo", "iat": crate::harness::now() });
+    format!("{before}{}{}", issuer.token(&claims), &rest[end..])
+}
+
 /// Says its name and what it got; slow at `/quick`.
 fn origin(name: &'static str) -> Origin {
     Origin::start(move |request, stream| {
@@ -833,10 +897,10 @@ fn origin(name: &'static str) -> Origin {
     })
 }
 
-fn check(example: &str, gateway: &Gateway, ask: &Ask) {
+fn check(example: &str, gateway: &Gateway, issuer: &Issuer, ask: &Ask) {
     let (status, text, asked) = match ask.by {
         By::Plain(listener, request) => {
-            let answer = send(gateway.at(listener), &wire(request));
+            let answer = send(gateway.at(listener), &wire(&with_tokens(request, issuer)));
             (answer.status, as_text(&answer), request.to_owned())
         }
         By::Curl(arguments) | By::Refused(arguments) => {

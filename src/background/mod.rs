@@ -1,12 +1,14 @@
 //! What goes on besides requests: reloads, and what asks for them.
 
 pub mod handover;
+mod identity;
 mod probe;
 pub mod reload;
 mod resolve;
 pub mod upkeep;
 pub mod watch;
 
+pub use identity::IdentityUpkeep;
 pub use reload::{Cause, Reloader, Status};
 
 use async_trait::async_trait;

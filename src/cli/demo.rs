@@ -1,23 +1,30 @@
-//! `tollgate demo`: serves a configuration with two small origins on loopback.
+//! `tollgate demo`: serves a configuration with two small origins and an issuer of tokens on loopback.
 
+use super::issuer::{self, Issuer};
 use super::{print, run};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Where the demo's origins listen; `conf/gateway.yaml` sends requests there.
 pub const ORIGINS: [&str; 2] = ["127.0.0.1:9101", "127.0.0.1:9102"];
 
 pub(super) fn main(config: &Path) -> ExitCode {
-    for address in ORIGINS {
+    let Some(issuer) = Issuer::new().map(Arc::new) else {
+        super::complain("tollgate: the demo's issuer has no key: the system has no random numbers\n");
+        return ExitCode::FAILURE;
+    };
+    for address in ORIGINS.into_iter().chain([issuer::ADDRESS]) {
         match TcpListener::bind(address) {
-            Ok(listener) => drop(std::thread::spawn(move || serve(&listener))),
+            Ok(listener) => {
+                let issuer = (address == issuer::ADDRESS).then(|| Arc::clone(&issuer));
+                std::thread::spawn(move || serve(&listener, issuer.as_ref()));
+            }
             Err(error) => {
-                super::complain(&format!(
-                    "tollgate: the demo's origin cannot listen on {address}: {error}\n"
-                ));
+                super::complain(&format!("tollgate: the demo cannot listen on {address}: {error}\n"));
                 return ExitCode::FAILURE;
             }
         }
@@ -44,6 +51,12 @@ fn invitation(handle: &crate::server::Handle) -> String {
         text.push_str(&format!(
             "  curl -i http://{address}/hello\n  curl -i http://{address}/echo/anything?a=b\n"
         ));
+        if snapshot.identity.provider_names().any(|name| name == "demo") {
+            text.push_str(&format!(
+                "  curl -i http://{address}/whoami -H \"authorization: Bearer $(curl -s http://{}/token)\"\n",
+                issuer::ADDRESS
+            ));
+        }
     }
     if let Some(address) = handle.admin_address() {
         text.push_str(&format!("  curl -s http://{address}/metrics | grep tollgate_http_requests_total\n"));
@@ -53,15 +66,15 @@ fn invitation(handle: &crate::server::Handle) -> String {
 }
 
 /// A thread for each connection: an origin for trying things out, not for load.
-fn serve(listener: &TcpListener) {
+fn serve(listener: &TcpListener, issuer: Option<&Arc<Issuer>>) {
     let name = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     for stream in listener.incoming().flatten() {
-        let name = name.clone();
-        std::thread::spawn(move || answer(&stream, &name));
+        let (name, issuer) = (name.clone(), issuer.cloned());
+        std::thread::spawn(move || answer(&stream, &name, issuer.as_deref()));
     }
 }
 
-fn answer(stream: &TcpStream, name: &str) -> std::io::Result<()> {
+fn answer(stream: &TcpStream, name: &str, issuer: Option<&Issuer>) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut lines = BufReader::new(stream);
     let mut writer = stream;
@@ -83,9 +96,14 @@ fn answer(stream: &TcpStream, name: &str) -> std::io::Result<()> {
         }
         std::io::copy(&mut lines.by_ref().take(length), &mut std::io::sink())?;
         let asked = request_line.trim_end().trim_end_matches(" HTTP/1.1");
-        let body = format!("Hello from the origin at {name}: {asked}\n");
+        let target = asked.split(' ').nth(1).unwrap_or_default();
+        let (status, kind, body) = match issuer.map(|issuer| issuer.answer(target, SystemTime::now())) {
+            None => ("200 OK", "text/plain", format!("Hello from the origin at {name}: {asked}\n")),
+            Some(Some((kind, body))) => ("200 OK", kind, body),
+            Some(None) => ("404 Not Found", "text/plain", "/keys, /token?sub=alice&scope=…\n".to_owned()),
+        };
         let head =
-            format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
+            format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
         writer.write_all(head.as_bytes())?;
         if !asked.starts_with("HEAD ") {
             writer.write_all(body.as_bytes())?;

@@ -3,8 +3,10 @@
 mod check;
 mod demo;
 mod explain;
+mod issuer;
 mod run;
 mod schema;
+mod token;
 mod upgrade;
 
 use clap::{Parser, Subcommand};
@@ -45,7 +47,7 @@ enum Command {
         #[arg(long, value_name = "SOCKET")]
         control: Option<PathBuf>,
     },
-    /// Serve conf/gateway.yaml with two small origins of its own on loopback: nothing else needed
+    /// Serve conf/gateway.yaml with two origins and an issuer of tokens of its own on loopback: nothing else needed
     Demo {
         /// Another configuration to serve with them
         #[arg(short, long, value_name = "PATH", default_value = "conf/gateway.yaml")]
@@ -79,6 +81,21 @@ enum Command {
         #[arg(long)]
         listener: Option<String>,
     },
+    /// Print a token of the issuer that a running demo has
+    Token {
+        /// Whose it is
+        #[arg(default_value = "alice")]
+        subject: String,
+        /// What it is for, such as 'orders:read orders:write'
+        #[arg(long)]
+        scope: Option<String>,
+        /// How long it counts, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        expires_in: u64,
+        /// A further claim, such as tier=gold or 'roles=["admin"]'; may be repeated
+        #[arg(long = "claim", value_name = "NAME=VALUE")]
+        claims: Vec<String>,
+    },
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -100,6 +117,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { config, format } => check::main(&config, format),
         Command::Explain { config, method, url, headers, client, listener } => {
             explain::main(&config, &explain::Asked { method, url, headers, client, listener })
+        }
+        Command::Token { subject, scope, expires_in, claims } => {
+            token::main(&token::Asked { subject, scope, expires_in, claims })
         }
         Command::Schema => schema::main(),
     }

@@ -1,6 +1,9 @@
 //! The text side of identity: providers, consumers, plans.
 
-use crate::values::{ConfigPath, Name, Problem, Secret, Sha256};
+use super::accounts::AccountConfig;
+use super::introspection::IntrospectionConfig;
+use super::jwt::{JwtConfig, KeysConfig};
+use crate::values::{ByteSize, ConfigPath, Name, Problem, Secret, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::collections::BTreeMap;
@@ -9,17 +12,33 @@ use std::sync::Arc;
 use std::{fmt, str::FromStr};
 
 /// Who says who somebody is.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityConfig {
     /// Who vouches for callers, by name.
     pub providers: BTreeMap<Name, ProviderConfig>,
+    /// What the gateway proves itself by at upstreams, by name. The policy `upstream_auth` uses it.
+    pub accounts: BTreeMap<Name, AccountConfig>,
+    /// The memory for signed tokens that were verified, so that each is verified once. Default 64MiB.
+    pub token_cache: ByteSize,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        let token_cache = ByteSize::mib(64);
+        Self { providers: BTreeMap::new(), accounts: BTreeMap::new(), token_cache }
+    }
 }
 
 /// Somebody who vouches for callers.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ProviderConfig {}
+pub enum ProviderConfig {
+    /// Signed tokens of an issuer.
+    Jwt(JwtConfig),
+    /// Tokens whose meaning a server tells.
+    Introspection(IntrospectionConfig),
+}
 
 /// What a consumer may use. So far a name that consumers refer to and logs and headers can show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -192,30 +211,51 @@ pub type SecretAt<'a> = (ConfigPath, &'a mut Secret);
 impl IdentityConfig {
     /// The secrets in it, with their paths from the root, for who reads those that are in files.
     pub fn secrets(&mut self) -> Vec<SecretAt<'_>> {
-        let path = ConfigPath::root().key("identity").key("providers");
+        let section = |name: &str| ConfigPath::root().key("identity").key(name);
+        let (providers, accounts) = (section("providers"), section("accounts"));
         let mut secrets = Vec::new();
         for (name, provider) in &mut self.providers {
-            let path = path.key(name);
+            let path = providers.key(name);
             secrets.extend(provider.secrets().into_iter().map(|(rest, secret)| (path.join(&rest), secret)));
+        }
+        for (name, account) in &mut self.accounts {
+            let (rest, secret) = account.secret();
+            secrets.push((accounts.key(name).join(&rest), secret));
         }
         secrets
     }
 
     /// The paths of files in it, but for those of secrets.
     pub fn files(&mut self) -> Vec<&mut PathBuf> {
-        self.providers.values_mut().flat_map(ProviderConfig::files).collect()
+        let of_providers = self.providers.values_mut().flat_map(ProviderConfig::files);
+        of_providers.chain(self.accounts.values_mut().flat_map(AccountConfig::files)).collect()
     }
 }
 
 impl ProviderConfig {
     /// The secrets of a provider, with their paths from its name.
     fn secrets(&mut self) -> Vec<SecretAt<'_>> {
-        match *self {}
+        let path = ConfigPath::root();
+        match self {
+            Self::Jwt(JwtConfig { keys: KeysConfig::Secret(secret), .. }) => {
+                vec![(path.key("jwt").key("keys").key("secret"), secret)]
+            }
+            Self::Jwt(_) => Vec::new(),
+            Self::Introspection(config) => {
+                vec![(path.key("introspection").key("client_secret"), &mut config.client_secret)]
+            }
+        }
     }
 
     /// The paths of files that it names, but for those of secrets.
     fn files(&mut self) -> Vec<&mut PathBuf> {
-        match *self {}
+        match self {
+            Self::Jwt(JwtConfig { keys: KeysConfig::File(file), fetch, .. }) => {
+                fetch.call.ca.iter_mut().chain([file]).collect()
+            }
+            Self::Jwt(config) => config.fetch.call.ca.iter_mut().collect(),
+            Self::Introspection(config) => config.call.ca.iter_mut().collect(),
+        }
     }
 }
 

@@ -1,17 +1,40 @@
 //! Who calls: principals, consumers, and who vouches for them.
 
+pub mod accounts;
+mod audiences;
+pub mod cause;
+mod claimed;
+mod claims;
+mod client_auth;
 pub mod config;
 mod consumers;
+mod flights;
+pub mod introspection;
+mod json;
+pub mod jwt;
+pub mod keys;
+pub mod presented;
 mod principal;
+mod scopes;
+mod tokens;
+mod upkeep;
 
+pub use audiences::Audiences;
+pub use client_auth::ClientAuth;
 pub use consumers::Consumers;
 pub use principal::{Consumer, Method, Principal};
+pub use tokens::TokenCache;
+pub use upkeep::Upkeep;
 
-use crate::retained::Retained;
+use crate::outbound::Outbound;
+use crate::retained::{Retained, StableId};
 use crate::telemetry::metrics::{AuthMetrics, Metrics};
-use crate::values::{Finding, Name};
-use config::{ConsumersConfig, IdentityConfig, PlanConfig};
-use std::collections::BTreeMap;
+use crate::values::{ConfigPath, Finding, Name};
+use accounts::Account;
+use config::{ConsumersConfig, IdentityConfig, PlanConfig, ProviderConfig};
+use introspection::Introspection;
+use jwt::Jwt;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,7 +53,44 @@ pub struct Sources<'a> {
 #[derive(Default)]
 pub struct Identity {
     consumers: Arc<Consumers>,
+    providers: HashMap<Name, Provider>,
+    accounts: HashMap<Name, Account>,
+    upkeep: Vec<Upkeep>,
+    /// Providers and accounts that could not be compiled.
+    mistaken: HashSet<Name>,
     metrics: Option<Arc<Metrics>>,
+}
+
+/// Somebody who vouches for callers, compiled.
+#[derive(Clone, Debug)]
+pub enum Provider {
+    /// By signed tokens.
+    Jwt(Arc<Jwt>),
+    /// When asked.
+    Introspection(Introspection),
+}
+
+impl Provider {
+    /// Its key in the configuration.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Jwt(_) => "jwt",
+            Self::Introspection(_) => "introspection",
+        }
+    }
+}
+
+/// What identities are compiled with.
+#[derive(Clone, Copy, Debug)]
+pub struct Building<'a> {
+    /// State that outlives a configuration.
+    pub retained: &'a Retained,
+    /// What calls other services.
+    pub outbound: &'a Outbound,
+    /// Where verified tokens are kept.
+    pub tokens: &'a Arc<TokenCache>,
+    /// The known callers.
+    pub consumers: &'a Arc<Consumers>,
 }
 
 impl fmt::Debug for Identity {
@@ -43,13 +103,97 @@ impl Identity {
     /// Compiles what can be, and tells all that is wrong with the rest, with paths from the root.
     pub fn compile(
         sources: Sources<'_>,
-        retained: &Retained,
+        (retained, outbound): (&Retained, &Outbound),
         metrics: &Arc<Metrics>,
     ) -> (Self, Vec<Finding>) {
         let mut found = Vec::new();
         let known = consumers::Known { plans: sources.plans, providers: &sources.identity.providers };
         let consumers = Consumers::compile(sources.consumers, known, retained, &mut found);
-        (Self { consumers: Arc::new(consumers), metrics: Some(Arc::clone(metrics)) }, found)
+        let consumers = Arc::new(consumers);
+        let mut identity =
+            Self { consumers: Arc::clone(&consumers), metrics: Some(Arc::clone(metrics)), ..Self::default() };
+        let room = sources.identity.token_cache.bytes();
+        let tokens = retained.get_or(StableId::new("tokens", ""), || TokenCache::new(room));
+        tokens.resize(room);
+        let building = Building { retained, outbound, tokens: &tokens, consumers: &consumers };
+        let section = |name: &str| ConfigPath::root().key("identity").key(name);
+        for (name, config) in &sources.identity.providers {
+            if let Err(wrong) = identity.add_provider(name, config, &building) {
+                found.extend(under(&section("providers").key(name), wrong));
+                identity.mistaken.insert(name.clone());
+            }
+        }
+        for (name, config) in &sources.identity.accounts {
+            match Account::compile(name.as_str(), config, &building) {
+                Ok((account, upkeep)) => {
+                    identity.accounts.insert(name.clone(), account);
+                    identity.upkeep.extend(upkeep);
+                }
+                Err(wrong) => {
+                    found.extend(under(&section("accounts").key(name), wrong));
+                    identity.mistaken.insert(name.clone());
+                }
+            }
+        }
+        (identity, found)
+    }
+
+    fn add_provider(
+        &mut self,
+        name: &Name,
+        config: &ProviderConfig,
+        building: &Building<'_>,
+    ) -> Result<(), Vec<Finding>> {
+        let at = |key: &str| ConfigPath::root().key(key);
+        let provider = match config {
+            ProviderConfig::Jwt(config) => {
+                let compiled = Jwt::compile(name.as_str(), config, building);
+                let (jwt, upkeep) = compiled.map_err(|found| under(&at("jwt"), found))?;
+                self.upkeep.extend(upkeep);
+                Provider::Jwt(Arc::new(jwt))
+            }
+            ProviderConfig::Introspection(config) => {
+                let compiled = Introspection::compile(name.as_str(), config, building);
+                Provider::Introspection(compiled.map_err(|found| under(&at("introspection"), found))?)
+            }
+        };
+        self.providers.insert(name.clone(), provider);
+        Ok(())
+    }
+
+    /// The provider of this name.
+    pub fn provider(&self, name: &Name) -> Option<&Provider> {
+        self.providers.get(name)
+    }
+
+    /// The providers, by name.
+    pub const fn providers(&self) -> &HashMap<Name, Provider> {
+        &self.providers
+    }
+
+    /// True if a provider or account of this name could not be compiled.
+    pub fn has_mistakes(&self, name: &Name) -> bool {
+        self.mistaken.contains(name)
+    }
+
+    /// The names of the providers.
+    pub fn provider_names(&self) -> impl Iterator<Item = &str> {
+        self.providers.keys().map(Name::as_str)
+    }
+
+    /// The account of this name.
+    pub fn account(&self, name: &Name) -> Option<&Account> {
+        self.accounts.get(name)
+    }
+
+    /// The names of the accounts.
+    pub fn account_names(&self) -> impl Iterator<Item = &str> {
+        self.accounts.keys().map(Name::as_str)
+    }
+
+    /// What has to be done beside requests.
+    pub fn upkeep(&self) -> &[Upkeep] {
+        &self.upkeep
     }
 
     /// The known callers.
@@ -64,4 +208,8 @@ impl Identity {
             None => Arc::new(AuthMetrics::unseen(method)),
         }
     }
+}
+
+fn under(path: &ConfigPath, found: Vec<Finding>) -> Vec<Finding> {
+    found.into_iter().map(|finding| finding.under(path)).collect()
 }

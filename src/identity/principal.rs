@@ -2,7 +2,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// Who calls, once something has proved it. Shared: whoever calls again gets the same one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Principal {
     /// How it was proved.
     pub method: Method,

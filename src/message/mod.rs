@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod client_ip;
+pub mod cookies;
 pub mod forwarded;
 pub mod grpc;
 pub mod hop_by_hop;

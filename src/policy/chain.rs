@@ -4,6 +4,7 @@
 use super::authenticate::Authenticate;
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
+use super::upstream_auth::UpstreamAuth;
 use super::{CompileEnv, Policy, Step, Verdict};
 use super::{body_limit::BodyLimit, compress::Compress, content_digest::ContentDigest, cors::Cors};
 use super::{grpc_web::GrpcWeb, headers::Headers, ip_access::IpAccess, rewrite::Rewrite};
@@ -130,6 +131,8 @@ the_list! {
     content_digest: ContentDigest;
     /// After all that may refuse the call; before `headers`, which have the last word on its fields.
     grpc_web: GrpcWeb;
+    /// Whoever is refused costs no token; and it shows the upstream what `authenticate` keeps from it.
+    upstream_auth: UpstreamAuth;
     /// Edits of the request, after all that may refuse it: a refused request is not worth them.
     headers: Headers, enforced headers;
     /// Everything before it saw the path that the client asked for.

@@ -3,6 +3,7 @@
 
 use super::{
     authenticate, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access, rewrite,
+    upstream_auth,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -101,6 +102,9 @@ pub struct Policies {
     /// Bodies have to be what their `content-digest` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<Setting<content_digest::ContentDigestConfig>>,
+    /// What the upstream is shown to know the gateway, or the caller, by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_auth: Option<Setting<upstream_auth::UpstreamAuthConfig>>,
     /// Header fields set, added and removed, on requests and on answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Setting<headers::HeadersConfig>>,

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod ip_access;
 pub mod rewrite;
 pub mod shared;
+pub mod upstream_auth;
 
 use crate::identity::Identity;
 use crate::rejection::Rejection;

@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigErrors, Reading};
 use crate::identity::{self, Identity};
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
+use crate::outbound::Outbound;
 use crate::policy::CompileEnv;
 use crate::policy::chain::{Chain, Layers};
 use crate::policy::config::Policies;
@@ -26,10 +27,14 @@ use std::sync::Arc;
 /// After so many different problems the rest is not worth reading.
 const ENOUGH: usize = 1000;
 
+/// What may only be missed because it could not be read.
+const UNKNOWN: [&str; 3] = ["unknown upstream", "unknown provider", "unknown account"];
+
 /// What configurations are compiled with, for the life of the process.
 pub struct Compiler {
     /// State that outlives a configuration.
     pub retained: Arc<Retained>,
+    outbound: Outbound,
     metrics: Arc<Metrics>,
     /// Names of listeners, by number. A name keeps its number.
     listeners: Mutex<Vec<Name>>,
@@ -46,7 +51,7 @@ pub struct Compiled {
 impl Compiler {
     /// A compiler whose snapshots count on these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { retained: Arc::default(), metrics, listeners: Mutex::default() }
+        Self { retained: Arc::default(), outbound: Outbound::default(), metrics, listeners: Mutex::default() }
     }
 
     /// Compiles a configuration.
@@ -59,7 +64,7 @@ impl Compiler {
             consumers: &config.consumers,
             plans: &config.plans,
         };
-        let (identity, found) = Identity::compile(sources, &self.retained, &self.metrics);
+        let (identity, found) = Identity::compile(sources, (&self.retained, &self.outbound), &self.metrics);
         let mut work = Work {
             config,
             compiler: self,
@@ -118,7 +123,7 @@ impl Compiler {
                 };
                 let is_news = |finding: &Finding| {
                     finding.severity == Severity::Error
-                        && !finding.problem.what.starts_with("unknown upstream")
+                        && !UNKNOWN.iter().any(|what| finding.problem.what.starts_with(what))
                         && !is_told(&finding.path)
                         && !finding.other.as_ref().is_some_and(is_told)
                 };

@@ -2,8 +2,8 @@
 
 use super::{Attempt, Refusal};
 use crate::identity::{Consumers, Identity};
+use crate::message::cookies;
 use crate::policy::context::{HeaderEdit, PolicyContext};
-use crate::policy::shared::cookies;
 use crate::values::{ConfigPath, Finding, Problem, Sha256};
 use http::{HeaderName, HeaderValue, header};
 use pingora_http::RequestHeader;

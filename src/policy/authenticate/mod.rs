@@ -1,18 +1,24 @@
 //! Who calls. One file a way to prove it.
 
 mod api_key;
+mod bearer;
+mod introspection;
+mod jwt;
 
 pub use api_key::ApiKeyConfig;
 
 use super::context::{HeaderEdit, PolicyContext};
+use super::shared::strip;
 use super::{CompileEnv, Policy, Reply, Step, Verdict};
-use crate::identity::{Identity, Principal};
+use crate::identity::introspection::Introspection;
+use crate::identity::jwt::Jwt;
+use crate::identity::{Identity, Principal, Provider};
 use crate::rejection::Rejection;
 use crate::telemetry::metrics::AuthMetrics;
-use crate::values::{ConfigPath, Finding, Problem};
+use crate::values::{ConfigPath, Finding, Name, Problem};
 use api_key::ApiKey;
 use futures_util::future::BoxFuture;
-use http::header::WWW_AUTHENTICATE;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use pingora_http::RequestHeader;
 use schemars::JsonSchema;
@@ -38,6 +44,10 @@ pub struct AuthenticateConfig {
 pub enum WayConfig {
     /// A consumer's API key.
     ApiKey(ApiKeyConfig),
+    /// A signed token of this provider in `identity.providers`.
+    Jwt(Name),
+    /// A token that this provider in `identity.providers` is asked about.
+    Introspection(Name),
 }
 
 /// [`AuthenticateConfig`], compiled.
@@ -52,6 +62,9 @@ pub struct Authenticate {
 /// The caller is not known.
 pub const UNAUTHENTICATED: &str = "unauthenticated";
 
+/// Who would know the caller is not there.
+pub const UNAVAILABLE: &str = "authentication_unavailable";
+
 /// What a way says of a request.
 enum Attempt<'a> {
     /// There is no credential of this kind: the next way is asked.
@@ -60,8 +73,10 @@ enum Attempt<'a> {
     Admitted(Admission),
     /// A credential was presented and does not count.
     Refused(Refusal),
+    /// A credential was presented that is not this way's, but may be another one's: the next way is
+    /// asked. If it is nobody's, this is why.
+    Another(Refusal),
     /// It has to ask somebody. Whoever waits has found a credential and decides.
-    #[expect(dead_code, reason = "for the ways that ask somebody; API keys do not")]
     Wait(BoxFuture<'a, Outcome>),
 }
 
@@ -94,11 +109,13 @@ struct Refusal {
     detail: Cow<'static, str>,
     /// The error code of RFC 6750 section 3.1, for the way's own challenge.
     error: Option<&'static str>,
+    /// Nothing is known against it: who would vouch for it is not there.
+    unavailable: bool,
 }
 
 impl Refusal {
     const fn new(cause: &'static str, detail: &'static str) -> Self {
-        Self { cause, detail: Cow::Borrowed(detail), error: None }
+        Self { cause, detail: Cow::Borrowed(detail), error: None, unavailable: false }
     }
 }
 
@@ -106,6 +123,8 @@ impl Refusal {
 #[derive(Debug)]
 enum Way {
     ApiKey(ApiKey),
+    Jwt(Arc<Jwt>),
+    Introspection(Introspection),
 }
 
 impl Way {
@@ -116,20 +135,36 @@ impl Way {
                 let way = ApiKey::compile(config, identity).map_err(|found| under("api_key", found))?;
                 Ok((Self::ApiKey(way), identity.counters("api_key", None)))
             }
+            WayConfig::Jwt(name) => match identity.provider(name) {
+                Some(Provider::Jwt(jwt)) => {
+                    Ok((Self::Jwt(Arc::clone(jwt)), identity.counters("jwt", Some(name.as_str()))))
+                }
+                _ => Err(unknown("jwt", name, identity)),
+            },
+            WayConfig::Introspection(name) => match identity.provider(name) {
+                Some(Provider::Introspection(asked)) => {
+                    let counters = identity.counters("introspection", Some(name.as_str()));
+                    Ok((Self::Introspection(asked.clone()), counters))
+                }
+                _ => Err(unknown("introspection", name, identity)),
+            },
         }
     }
 
     fn attempt<'a>(&'a self, head: &'a RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
         match self {
             Self::ApiKey(way) => way.attempt(head, cx),
+            Self::Jwt(provider) => jwt::attempt(provider, head, cx),
+            Self::Introspection(provider) => introspection::attempt(provider, head),
         }
     }
 
-    /// What a 401 says of this way (RFC 9110 section 11.6.1), given the error of [`Refusal`] if this
-    /// way refused.
-    fn challenge(&self, _error: Option<&'static str>) -> Option<HeaderValue> {
+    /// What a 401 says of this way (RFC 9110 section 11.6.1), given the error of a bearer token that was
+    /// refused.
+    fn challenge(&self, error: Option<&'static str>) -> Option<HeaderValue> {
         match self {
             Self::ApiKey(_) => Some(api_key::CHALLENGE),
+            Self::Jwt(_) | Self::Introspection(_) => Some(bearer::challenge(error)),
         }
     }
 
@@ -137,6 +172,11 @@ impl Way {
     fn strip(&self, head: &RequestHeader, cx: &mut PolicyContext) {
         match self {
             Self::ApiKey(way) => way.strip(head, cx),
+            Self::Jwt(provider) if !provider.forward() => strip::token(provider.places(), head, cx),
+            Self::Introspection(provider) if !provider.forward() => {
+                strip::token(provider.places(), head, cx);
+            }
+            Self::Jwt(_) | Self::Introspection(_) => {}
         }
     }
 }
@@ -144,6 +184,17 @@ impl Way {
 fn under(key: &str, found: Vec<Finding>) -> Vec<Finding> {
     let path = ConfigPath::root().key(key);
     found.into_iter().map(|finding| finding.under(&path)).collect()
+}
+
+/// A provider that is not there, or is of another kind; nothing if it has mistakes of its own.
+fn unknown(kind: &'static str, name: &Name, identity: &Identity) -> Vec<Finding> {
+    let problem = match identity.provider(name) {
+        None if identity.has_mistakes(name) => return Vec::new(),
+        None => Problem::unknown("provider", name.as_str(), identity.provider_names()),
+        Some(other) => Problem::new(format!("the provider `{name}` is not of the kind `{kind}`"))
+            .remedy(format!("write `{{ {}: {name} }}`", other.kind())),
+    };
+    vec![Finding::error(ConfigPath::root().key(kind), problem)]
 }
 
 impl Policy for Authenticate {
@@ -175,9 +226,14 @@ impl Policy for Authenticate {
     }
 
     fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+        let mut another = None;
         for (at, (way, _)) in self.ways.iter().enumerate() {
             let verdict = match way.attempt(head, cx) {
                 Attempt::Absent => continue,
+                Attempt::Another(refusal) => {
+                    another.get_or_insert((at, refusal));
+                    continue;
+                }
                 Attempt::Admitted(admission) => self.admit(at, admission, head, cx),
                 Attempt::Refused(refusal) => self.refuse(at, &refusal, cx),
                 Attempt::Wait(outcome) => {
@@ -191,6 +247,9 @@ impl Policy for Authenticate {
                 }
             };
             return verdict.into();
+        }
+        if let Some((at, refusal)) = another {
+            return self.refuse(at, &refusal, cx).into();
         }
         if self.optional {
             self.none.count("anonymous");
@@ -239,19 +298,24 @@ impl Authenticate {
         self.ways[at].1.count(refusal.cause);
         cx.auth_cause = Some(refusal.cause);
         cx.principal = None;
-        Verdict::Reject(Box::new(self.rejection(Some((at, refusal.error)), refusal.detail.clone())))
+        if refusal.unavailable {
+            let rejection = Rejection::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                UNAVAILABLE,
+                "Callers cannot be recognised now",
+            )
+            .detail(refusal.detail.clone())
+            .header(RETRY_AFTER, HeaderValue::from_static("5"));
+            return Verdict::Reject(Box::new(rejection));
+        }
+        Verdict::Reject(Box::new(self.rejection(refusal.error, refusal.detail.clone())))
     }
 
     /// RFC 9110 section 15.5.2: a 401 says how to do better, and nothing of what was wrong.
-    fn rejection(
-        &self,
-        refused: Option<(usize, Option<&'static str>)>,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Rejection {
+    fn rejection(&self, error: Option<&'static str>, detail: impl Into<Cow<'static, str>>) -> Rejection {
         let title = "Valid credentials are needed";
         let mut rejection = Rejection::new(StatusCode::UNAUTHORIZED, UNAUTHENTICATED, title).detail(detail);
-        for (at, (way, _)) in self.ways.iter().enumerate() {
-            let error = refused.filter(|(refused, _)| *refused == at).and_then(|(_, error)| error);
+        for (way, _) in &self.ways {
             let Some(challenge) = way.challenge(error) else { continue };
             if !rejection.headers.iter().any(|(_, known)| *known == challenge) {
                 rejection = rejection.header(WWW_AUTHENTICATE, challenge);

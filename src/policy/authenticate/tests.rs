@@ -1,5 +1,6 @@
 use super::*;
 use crate::identity::{Sources, config::ConsumersConfig, config::IdentityConfig};
+use crate::outbound::Outbound;
 use crate::retained::Retained;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ fn identity() -> Arc<Identity> {
     let (identity, plans) = (IdentityConfig::default(), BTreeMap::new());
     let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans };
     let metrics = Metrics::new(&MetricsSettings::default(), 1);
-    let (identity, found) = Identity::compile(sources, &Retained::default(), &metrics);
+    let (identity, found) =
+        Identity::compile(sources, (&Retained::default(), &Outbound::default()), &metrics);
     assert!(found.is_empty(), "{found:?}");
     Arc::new(identity)
 }

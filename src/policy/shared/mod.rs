@@ -1,6 +1,6 @@
 //! What two policies need.
 
 pub mod coding;
-pub mod cookies;
+pub mod strip;
 pub mod template;
 pub mod whole_body;

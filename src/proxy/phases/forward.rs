@@ -2,10 +2,10 @@
 
 use super::admit::X_REQUEST_ID;
 use super::hold::Held;
+use crate::message::cookies;
 use crate::message::forwarded::{self, tells_of_hops};
 use crate::message::hop_by_hop;
 use crate::policy::context::HeaderEdit;
-use crate::policy::shared::cookies;
 use crate::proxy::{Gateway, RequestContext};
 use crate::upstream::{Choice, Host};
 use http::Version;
