@@ -10,7 +10,7 @@ PROFILE ?= release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 OUT := $(TARGET)/$(PROFILE)
 
-.PHONY: help run build deps-build deps-test deps-bench test lint bench docs schema docker-steps
+.PHONY: help run build deps-build deps-test deps-bench test test-browser lint bench docs schema docker-steps
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -35,6 +35,10 @@ test: deps-test lint ## Format, lints, every test
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then exec $(CARGO) nextest run --locked; \
 	else exec $(CARGO) test --locked --lib --bins --tests; fi
+
+test-browser: deps-build ## The login in a real browser (installs Chromium and Node.js)
+	$(CARGO) build --locked --bin tollgate
+	tests/browser/run.sh $(TARGET)/debug/tollgate
 
 lint: deps-build ## Format and lints
 	$(CARGO) fmt --check

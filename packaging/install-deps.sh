@@ -2,7 +2,7 @@
 # Installs by apt what is missing to build, test or measure Tollgate on Debian 12 or newer.
 # Does nothing, and asks no server, when everything is there.
 #
-#   packaging/install-deps.sh build|test|bench
+#   packaging/install-deps.sh build|test|bench|browser
 set -euo pipefail
 
 # program:package
@@ -10,6 +10,7 @@ build_needs=(cc:gcc cmake:cmake make:make)
 test_needs=(curl:curl nginx:nginx redis-server:redis-server promtool:prometheus wrk:wrk h2load:nghttp2-client
     openssl:openssl python3:python3)
 bench_needs=(wrk:wrk h2load:nghttp2-client taskset:util-linux openssl:openssl python3:python3 valgrind:valgrind)
+browser_needs=(chromium:chromium node:nodejs npm:npm openssl:openssl)
 services=(nginx redis-server prometheus)
 
 fail() {
@@ -107,7 +108,8 @@ case "${1:-}" in
 build) needs=("${build_needs[@]}") ;;
 test) needs=("${build_needs[@]}" "${test_needs[@]}") ;;
 bench) needs=("${build_needs[@]}" "${bench_needs[@]}") ;;
-*) fail "usage: install-deps.sh build|test|bench" ;;
+browser) needs=("${browser_needs[@]}") ;;
+*) fail "usage: install-deps.sh build|test|bench|browser" ;;
 esac
 
 need_rust

@@ -242,6 +242,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "consumers: { a: { credentials: [{ api_key: { kye: hunter2 } }, { api_key: { key: hunter2 } }], plam: x } }\n",
     ),
     (
+        "login",
+        "identity:\n  providers:\n    a:\n      oidc:\n        issuer: https://id.example.com\n        client: a\n        client_authentication: plain\n        redirect_uri: http://app.example.com/callback\n        algorithms: [none]\n        cookies: { keys: secret }\n",
+    ),
+    (
         "authenticate",
         "routes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ api_key: { headers: x } }, { apikey: {} }], optionl: true } }\n",
     ),

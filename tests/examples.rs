@@ -2,7 +2,7 @@
 //! what it is for. A file without an entry here is a red test.
 
 use crate::harness::{
-    Answer, Authority, Client, Gateway, Http2, Issuer, Modern, Origin, Streams, binary, curl, send, trailers,
+    Answer, Authority, Client, Gateway, Http2, Issuer, LoginIssuer, Modern, Origin, Streams, Visitor, binary, curl, send, trailers,
     wait_until,
 };
 use serde_json::json;
@@ -146,6 +146,37 @@ const EXAMPLES: &[Example] = &[
             ask("web", "POST /uploads/a\ncontent-length: 16385", 413, &["body_too_large"]),
         ],
     ),
+    Example {
+        name: "browser-oidc.yaml",
+        asks: &[
+            // No issuer is there yet: that costs logins alone.
+            ask("web", "GET /a\nhost: localhost\naccept: text/html", 503, &["try again later", "no-store"]),
+            ask(
+                "web",
+                "GET /a\naccept: application/json",
+                401,
+                &["www-authenticate: cookie", "unauthenticated"],
+            ),
+            ask("web", "GET /public/a\naccept: text/html", 200, &["origin 9101"]),
+            ask("web", "GET /goodbye", 200, &["Goodbye."]),
+        ],
+        more: |gateway| {
+            let issuer = LoginIssuer::start();
+            let text = std::fs::read_to_string(gateway.folder().join("browser-oidc.yaml")).unwrap();
+            let text = text
+                .replace("http://127.0.0.1:9120", &issuer.name())
+                .replace(&gateway.web().to_string(), "127.0.0.1:PORT_web");
+            let gateway = Gateway::start(&text);
+            let mut visitor = Visitor::of(gateway.web());
+            assert_eq!(visitor.log_in(&issuer, "/reports?year=2026", "ann"), "/reports?year=2026");
+            let page = visitor.open("/reports?year=2026");
+            assert!(page.text().contains("GET /reports?year=2026") && !page.text().contains("cookie:"));
+            assert_eq!(visitor.open("/public/a").status, 200);
+            let ended = visitor.open("/logout");
+            assert!(ended.field("location").unwrap().starts_with(&issuer.name()), "{ended:?}");
+            assert_eq!(visitor.open("/reports").status, 302);
+        },
+    },
     example(
         "compress.yaml",
         &[

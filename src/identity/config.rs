@@ -3,6 +3,7 @@
 use super::accounts::AccountConfig;
 use super::introspection::IntrospectionConfig;
 use super::jwt::{JwtConfig, KeysConfig};
+use super::oidc::OidcConfig;
 use crate::values::{ByteSize, ConfigPath, Name, Problem, Secret, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -38,6 +39,8 @@ pub enum ProviderConfig {
     Jwt(JwtConfig),
     /// Tokens whose meaning a server tells.
     Introspection(IntrospectionConfig),
+    /// Login of people with a browser.
+    Oidc(Box<OidcConfig>),
 }
 
 /// What a consumer may use. So far a name that consumers refer to and logs and headers can show.
@@ -244,6 +247,10 @@ impl ProviderConfig {
             Self::Introspection(config) => {
                 vec![(path.key("introspection").key("client_secret"), &mut config.client_secret)]
             }
+            Self::Oidc(config) => {
+                let path = path.key("oidc");
+                config.secrets().into_iter().map(|(rest, secret)| (path.join(&rest), secret)).collect()
+            }
         }
     }
 
@@ -255,6 +262,7 @@ impl ProviderConfig {
             }
             Self::Jwt(config) => config.fetch.call.ca.iter_mut().collect(),
             Self::Introspection(config) => config.call.ca.iter_mut().collect(),
+            Self::Oidc(config) => config.call.ca.iter_mut().collect(),
         }
     }
 }

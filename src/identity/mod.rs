@@ -13,6 +13,7 @@ pub mod introspection;
 mod json;
 pub mod jwt;
 pub mod keys;
+pub mod oidc;
 pub mod presented;
 mod principal;
 mod scopes;
@@ -34,6 +35,7 @@ use accounts::Account;
 use config::{ConsumersConfig, IdentityConfig, PlanConfig, ProviderConfig};
 use introspection::Introspection;
 use jwt::Jwt;
+use oidc::{Jar, Oidc};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -56,6 +58,8 @@ pub struct Identity {
     providers: HashMap<Name, Provider>,
     accounts: HashMap<Name, Account>,
     upkeep: Vec<Upkeep>,
+    /// Names of cookies that are the gateway's own.
+    jars: Vec<Jar>,
     /// Providers and accounts that could not be compiled.
     mistaken: HashSet<Name>,
     metrics: Option<Arc<Metrics>>,
@@ -68,6 +72,8 @@ pub enum Provider {
     Jwt(Arc<Jwt>),
     /// When asked.
     Introspection(Introspection),
+    /// By a login.
+    Oidc(Arc<Oidc>),
 }
 
 impl Provider {
@@ -76,6 +82,7 @@ impl Provider {
         match self {
             Self::Jwt(_) => "jwt",
             Self::Introspection(_) => "introspection",
+            Self::Oidc(_) => "oidc",
         }
     }
 }
@@ -152,6 +159,13 @@ impl Identity {
                 self.upkeep.extend(upkeep);
                 Provider::Jwt(Arc::new(jwt))
             }
+            ProviderConfig::Oidc(config) => {
+                let compiled = Oidc::compile(name.as_str(), config, building);
+                let (oidc, upkeep) = compiled.map_err(|found| under(&at("oidc"), found))?;
+                self.upkeep.extend(upkeep);
+                self.jars.push(oidc.jar().clone());
+                Provider::Oidc(Arc::new(oidc))
+            }
             ProviderConfig::Introspection(config) => {
                 let compiled = Introspection::compile(name.as_str(), config, building);
                 Provider::Introspection(compiled.map_err(|found| under(&at("introspection"), found))?)
@@ -189,6 +203,16 @@ impl Identity {
     /// The names of the accounts.
     pub fn account_names(&self) -> impl Iterator<Item = &str> {
         self.accounts.keys().map(Name::as_str)
+    }
+
+    /// True for the name of a cookie that is the gateway's own; no upstream gets it.
+    pub fn owns_cookie(&self, name: &[u8]) -> bool {
+        self.jars.iter().any(|jar| jar.owns(name))
+    }
+
+    /// True if the gateway has cookies of its own.
+    pub fn has_cookies(&self) -> bool {
+        !self.jars.is_empty()
     }
 
     /// What has to be done beside requests.

@@ -144,7 +144,7 @@ the_list! {
 /// THE LIST, response pass: the order in which policies see an answer. `headers` after `cors`, so
 /// that an operator has the last word; an enforced one after the route's own. `compress` after both:
 /// `headers` may forbid it by `no-transform`.
-const RESPONSE: &[&str] = &[Cors::NAME, GrpcWeb::NAME, Headers::NAME, Compress::NAME];
+const RESPONSE: &[&str] = &[Authenticate::NAME, Cors::NAME, GrpcWeb::NAME, Headers::NAME, Compress::NAME];
 
 fn add(
     chain: &mut Vec<(Compiled, Origin)>,

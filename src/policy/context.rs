@@ -27,6 +27,8 @@ pub struct PolicyContext {
     pub principal: Option<Arc<Principal>>,
     /// Why a credential was refused, for the log.
     pub auth_cause: Option<&'static str>,
+    /// Cookies that the answer sets.
+    pub set_cookies: Vec<HeaderValue>,
     /// What the route's path bound.
     pub params: Params,
     /// What policies change on the way upstream.
@@ -53,6 +55,7 @@ impl PolicyContext {
             normalised: None,
             principal: None,
             auth_cause: None,
+            set_cookies: Vec::new(),
             params: Params::NONE,
             edits: Edits::default(),
             body_limit: u64::MAX,

@@ -13,6 +13,7 @@ mod identity;
 mod introspection;
 mod limits;
 mod logs;
+mod oidc;
 mod pairs;
 mod policies;
 mod protocols;

@@ -4,6 +4,7 @@ mod api_key;
 mod bearer;
 mod introspection;
 mod jwt;
+mod oidc;
 
 pub use api_key::ApiKeyConfig;
 
@@ -18,9 +19,10 @@ use crate::telemetry::metrics::AuthMetrics;
 use crate::values::{ConfigPath, Finding, Name, Problem};
 use api_key::ApiKey;
 use futures_util::future::BoxFuture;
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use pingora_http::RequestHeader;
+use oidc::Login;
+use pingora_http::{RequestHeader, ResponseHeader};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -48,6 +50,9 @@ pub enum WayConfig {
     Jwt(Name),
     /// A token that this provider in `identity.providers` is asked about.
     Introspection(Name),
+    /// A login with this provider in `identity.providers`. A person who opens a page without one is
+    /// sent there; programs get a 401.
+    Oidc(Name),
 }
 
 /// [`AuthenticateConfig`], compiled.
@@ -76,16 +81,21 @@ enum Attempt<'a> {
     /// A credential was presented that is not this way's, but may be another one's: the next way is
     /// asked. If it is nobody's, this is why.
     Another(Refusal),
+    /// There was a credential that has lapsed, as sessions do: the next way is asked, as if there were
+    /// none. This is why, for the log.
+    Lapsed(&'static str),
+    /// The way answers by itself; for the log, why.
+    Answer(&'static str, Box<Reply>),
     /// It has to ask somebody. Whoever waits has found a credential and decides.
     Wait(BoxFuture<'a, Outcome>),
 }
 
 /// An [`Attempt`] that has come to an end.
-#[expect(dead_code, reason = "for the ways that ask somebody; API keys do not")]
 enum Outcome {
     Admitted(Admission),
     Refused(Refusal),
-    Answer(Box<Reply>),
+    Lapsed(&'static str),
+    Answer(&'static str, Box<Reply>),
 }
 
 /// A caller that is let in.
@@ -93,11 +103,13 @@ struct Admission {
     principal: Arc<Principal>,
     /// What the upstream is told besides.
     edits: Vec<HeaderEdit>,
+    /// Cookies that the answer sets.
+    cookies: Vec<HeaderValue>,
 }
 
 impl From<Arc<Principal>> for Admission {
     fn from(principal: Arc<Principal>) -> Self {
-        Self { principal, edits: Vec::new() }
+        Self { principal, edits: Vec::new(), cookies: Vec::new() }
     }
 }
 
@@ -125,6 +137,7 @@ enum Way {
     ApiKey(ApiKey),
     Jwt(Arc<Jwt>),
     Introspection(Introspection),
+    Oidc(Login),
 }
 
 impl Way {
@@ -148,6 +161,13 @@ impl Way {
                 }
                 _ => Err(unknown("introspection", name, identity)),
             },
+            WayConfig::Oidc(name) => match identity.provider(name) {
+                Some(Provider::Oidc(provider)) => {
+                    let login = Login::new(Arc::clone(provider), Arc::clone(identity.consumers()));
+                    Ok((Self::Oidc(login), identity.counters("oidc", Some(name.as_str()))))
+                }
+                _ => Err(unknown("oidc", name, identity)),
+            },
         }
     }
 
@@ -156,6 +176,15 @@ impl Way {
             Self::ApiKey(way) => way.attempt(head, cx),
             Self::Jwt(provider) => jwt::attempt(provider, head, cx),
             Self::Introspection(provider) => introspection::attempt(provider, head),
+            Self::Oidc(login) => login.attempt(head, cx),
+        }
+    }
+
+    /// What this way has for somebody who came with no credential at all.
+    fn invite<'a>(&'a self, head: &RequestHeader, cx: &PolicyContext) -> Option<Attempt<'a>> {
+        match self {
+            Self::Oidc(login) => login.invite(head, cx),
+            Self::ApiKey(_) | Self::Jwt(_) | Self::Introspection(_) => None,
         }
     }
 
@@ -165,6 +194,7 @@ impl Way {
         match self {
             Self::ApiKey(_) => Some(api_key::CHALLENGE),
             Self::Jwt(_) | Self::Introspection(_) => Some(bearer::challenge(error)),
+            Self::Oidc(_) => Some(oidc::CHALLENGE),
         }
     }
 
@@ -176,7 +206,8 @@ impl Way {
             Self::Introspection(provider) if !provider.forward() => {
                 strip::token(provider.places(), head, cx);
             }
-            Self::Jwt(_) | Self::Introspection(_) => {}
+            // What a login keeps with the browser goes upstream on no route at all.
+            Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) => {}
         }
     }
 }
@@ -226,22 +257,31 @@ impl Policy for Authenticate {
     }
 
     fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
-        let mut another = None;
+        let (mut another, mut lapsed) = (None, None);
         for (at, (way, _)) in self.ways.iter().enumerate() {
             let verdict = match way.attempt(head, cx) {
                 Attempt::Absent => continue,
+                Attempt::Lapsed(cause) => {
+                    lapsed.get_or_insert((at, cause));
+                    continue;
+                }
                 Attempt::Another(refusal) => {
                     another.get_or_insert((at, refusal));
                     continue;
                 }
                 Attempt::Admitted(admission) => self.admit(at, admission, head, cx),
                 Attempt::Refused(refusal) => self.refuse(at, &refusal, cx),
+                Attempt::Answer(cause, reply) => self.answer(at, cause, reply, cx),
                 Attempt::Wait(outcome) => {
                     return Step::Wait(Box::pin(async move {
                         match outcome.await {
-                            Outcome::Admitted(admission) => self.admit(at, admission, head, cx),
-                            Outcome::Refused(refusal) => self.refuse(at, &refusal, cx),
-                            Outcome::Answer(reply) => Verdict::Answer(reply),
+                            Outcome::Lapsed(cause) => match self.nobody(Some((at, cause)), head, cx) {
+                                Step::Continue => Verdict::Continue,
+                                Step::Answer(reply) => Verdict::Answer(reply),
+                                Step::Reject(rejection) => Verdict::Reject(rejection),
+                                Step::Wait(verdict) => verdict.await,
+                            },
+                            outcome => self.conclude(at, outcome, head, cx),
                         }
                     }));
                 }
@@ -251,13 +291,19 @@ impl Policy for Authenticate {
         if let Some((at, refusal)) = another {
             return self.refuse(at, &refusal, cx).into();
         }
-        if self.optional {
-            self.none.count("anonymous");
-            return Step::Continue;
+        self.nobody(lapsed, head, cx)
+    }
+
+    fn on_response(&self, _: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
+        if cx.set_cookies.is_empty() {
+            return;
         }
-        self.none.count("missing");
-        cx.auth_cause = Some("missing");
-        Step::Reject(Box::new(self.rejection(None, "no credential")))
+        // A cache that kept somebody's cookies would hand them to others (RFC 9111 section 7.3). Names
+        // and values are whole already, so that these cannot fail.
+        let _ = answer.insert_header(CACHE_CONTROL, "private, no-store");
+        for cookie in std::mem::take(&mut cx.set_cookies) {
+            let _ = answer.append_header(SET_COOKIE, cookie);
+        }
     }
 }
 
@@ -279,7 +325,7 @@ impl Authenticate {
         head: &RequestHeader,
         cx: &mut PolicyContext,
     ) -> Verdict {
-        let Admission { principal, edits } = admission;
+        let Admission { principal, edits, cookies } = admission;
         // An enforced policy and the route's own: both have looked, and must have seen the same.
         if cx.principal.as_ref().is_some_and(|before| !before.is_same_caller(&principal)) {
             let refusal = Refusal::new("callers_differ", "two credentials of different callers");
@@ -288,10 +334,58 @@ impl Authenticate {
         self.ways[at].1.admitted();
         cx.principal = Some(principal);
         cx.edits.headers.extend(edits);
+        cx.set_cookies.extend(cookies);
         for (way, _) in &self.ways {
             way.strip(head, cx);
         }
         Verdict::Continue
+    }
+
+    /// Nobody came with a credential that counts, or the one that there was has lapsed.
+    fn nobody<'a>(
+        &'a self,
+        lapsed: Option<(usize, &'static str)>,
+        head: &'a RequestHeader,
+        cx: &'a mut PolicyContext,
+    ) -> Step<'a> {
+        if let Some((at, cause)) = lapsed {
+            self.ways[at].1.count(cause);
+            cx.auth_cause = Some(cause);
+        }
+        if self.optional {
+            self.none.count("anonymous");
+            return Step::Continue;
+        }
+        let invited = self.ways.iter().enumerate().find_map(|(at, way)| Some((at, way.0.invite(head, cx)?)));
+        match invited {
+            Some((at, Attempt::Answer(cause, reply))) => self.answer(at, cause, reply, cx).into(),
+            Some((at, Attempt::Wait(outcome))) => {
+                Step::Wait(Box::pin(async move { self.conclude(at, outcome.await, head, cx) }))
+            }
+            _ => {
+                if lapsed.is_none() {
+                    self.none.count("missing");
+                    cx.auth_cause = Some("missing");
+                }
+                Step::Reject(Box::new(self.rejection(None, "no credential")))
+            }
+        }
+    }
+
+    fn conclude(&self, at: usize, outcome: Outcome, head: &RequestHeader, cx: &mut PolicyContext) -> Verdict {
+        match outcome {
+            Outcome::Admitted(admission) => self.admit(at, admission, head, cx),
+            Outcome::Refused(refusal) => self.refuse(at, &refusal, cx),
+            Outcome::Lapsed(cause) => self.refuse(at, &Refusal::new(cause, "it has lapsed"), cx),
+            Outcome::Answer(cause, reply) => self.answer(at, cause, reply, cx),
+        }
+    }
+
+    fn answer(&self, at: usize, cause: &'static str, reply: Box<Reply>, cx: &mut PolicyContext) -> Verdict {
+        self.ways[at].1.count(cause);
+        cx.auth_cause.get_or_insert(cause);
+        cx.principal = None;
+        Verdict::Answer(reply)
     }
 
     fn refuse(&self, at: usize, refusal: &Refusal, cx: &mut PolicyContext) -> Verdict {

@@ -71,12 +71,16 @@ pub fn request(
         if seen.cookies > 1 {
             join_cookies(headers);
         }
+        if seen.cookies > 0 && cx.snapshot.identity.has_cookies() {
+            // Sessions are between the browser and the gateway: an upstream could use them as its own.
+            remove_cookies(headers, |name| cx.snapshot.identity.owns_cookie(name));
+        }
         for edit in &cx.policy.edits.headers {
             match edit {
                 HeaderEdit::Remove(name) => drop(headers.remove(name)),
                 HeaderEdit::Set(name, value) => drop(headers.insert(name, value.clone())),
                 HeaderEdit::Add(name, value) => drop(headers.append(name, value.clone())),
-                HeaderEdit::RemoveCookie(name) => remove_cookie(headers, name),
+                HeaderEdit::RemoveCookie(name) => remove_cookies(headers, |known| known == name.as_bytes()),
             }
         }
     });
@@ -142,8 +146,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn remove_cookie(headers: &mut HeaderMap, name: &str) {
-    match cookies::without(headers, name.as_bytes()) {
+fn remove_cookies(headers: &mut HeaderMap, goes: impl Fn(&[u8]) -> bool) {
+    match cookies::without(headers, goes) {
         Some(Some(rest)) => drop(headers.insert(header::COOKIE, rest)),
         Some(None) => drop(headers.remove(header::COOKIE)),
         None => {}
