@@ -114,6 +114,71 @@ fn explain_tells_which_route_and_why() {
 }
 
 #[test]
+fn explain_tells_who_gets_through_and_why() {
+    let explain = |arguments: &[&str]| {
+        let file = ["explain", "-c", "conf/examples/rbac.yaml"];
+        let run = run(&[&file, arguments].concat());
+        assert_eq!(run.code, Some(0), "{arguments:?}: {}", run.err);
+        run.out
+    };
+    let (settings, order) = ("http://a/settings/x", "http://a/orders/7");
+    insta::assert_snapshot!("explain_role", explain(&["PUT", settings, "--as", "shop"]));
+    for (arguments, says) in [
+        (&["GET", settings, "--as", "shop"][..], "consumer `shop`: let in"),
+        (&["GET", order, "--as", "reports"], "consumer `reports` of the groups staff: let in"),
+        (
+            &["DELETE", order, "--as", "reports"],
+            "    - a role that permits this method and path: request_not_permitted",
+        ),
+        (&["GET", order], "nobody (`--as` or `--claims` says who calls): refused"),
+        (&["GET", order, "--claims", "{\"sub\": \"u-17\"}"], "`u-17`: refused"),
+    ] {
+        let out = explain(arguments);
+        assert!(out.contains(says), "{arguments:?}: {out}");
+    }
+    let (folder, _) = file(
+        "version: 1\nlisteners: { web: { address: '127.0.0.1:8080' } }\nroutes:\n  a:\n    policies: { authorize: { scopes: [a, b], when: 'principal.claims.tier == \"gold\"' } }\n    to: { respond: {} }\n",
+    );
+    std::fs::write(folder.path().join("claims.json"), "{ \"scope\": \"x a\", \"tier\": \"gold\" }").unwrap();
+    let explain = |arguments: &[&str]| {
+        run_in(folder.path(), &[&["explain", "-c", "gateway.yaml", "GET", "/"], arguments].concat())
+    };
+    assert!(explain(&["--claims", "@claims.json", "--scope", "b"]).out.contains(": let in"));
+    assert!(
+        explain(&["--claims", "@claims.json"]).out.contains("    - all of the scopes a, b: scope_missing")
+    );
+    assert!(explain(&["--scope", "b", "--scope", "a"]).out.contains("condition_error, tier is not there"));
+    for (arguments, says) in [
+        (&["--as", "nobody"][..], "there is no consumer `nobody`"),
+        (&["--claims", "[]"], "not a JSON object"),
+        (&["--claims", "@nothing.json"], "`nothing.json` cannot be read"),
+    ] {
+        let run = explain(arguments);
+        assert!(run.code == Some(1) && run.err.contains(says), "{arguments:?}: {}", run.err);
+    }
+}
+
+#[test]
+fn check_lists_the_routes_that_ask_for_no_caller() {
+    let (folder, _) = file(
+        "version: 1\nlisteners: { web: { address: '127.0.0.1:8080' } }\nroutes:\n  \
+         a: { match: { path: /a }, policies: { authenticate: { any_of: [{ api_key: { header: x } }] } }, to: { respond: {} } }\n  \
+         b: { match: { path: /b }, policies: { authenticate: { any_of: [{ api_key: { header: x } }], optional: true } }, to: { respond: {} } }\n  \
+         c: { match: { path: /c }, to: { respond: {} } }\n",
+    );
+    let text = run_in(folder.path(), &["check", "-c", "gateway.yaml"]);
+    let expected =
+        "gateway.yaml: 0 errors, 0 warnings\n1 of 3 routes ask for no caller; `--format json` lists them\n";
+    assert_eq!((text.code, text.out.as_str()), (Some(0), expected));
+    let json = run_in(folder.path(), &["check", "-c", "gateway.yaml", "--format", "json"]).out;
+    let facts = serde_json::from_str::<serde_json::Value>(&json).unwrap()["facts"].clone();
+    let expected = serde_json::json!({
+        "routes": 3, "unauthenticated_routes": ["c"], "optionally_authenticated_routes": ["b"],
+    });
+    assert_eq!(facts, expected);
+}
+
+#[test]
 fn the_schema_in_the_repository_is_the_binarys() {
     let run = run(&["schema"]);
     assert_eq!(run.code, Some(0));

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 use tollgate::config::{ConfigErrors, Loader};
+use tollgate::runtime::Compiler;
+use tollgate::telemetry::metrics::{Metrics, MetricsSettings};
 
 const GOOD: &str = "version: 1
 listeners:
@@ -250,8 +252,33 @@ const MISTAKES: &[(&str, &str)] = &[
         "routes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ api_key: { headers: x } }, { apikey: {} }], optionl: true } }\n",
     ),
     (
+        "authorize_shape",
+        "roles:\n  reader: { permissions: [{ method: GET, path: /a }, 7] }\nroutes:\n  a:\n    to: { echo: {} }\n    policies: { authorize: { roles: [{ reader: [GET], writer: [GET] }], scopes: { none: [a] }, wen: x } }\n",
+    ),
+    (
         "every_policy",
         "routes:\n  a:\n    to: { echo: {} }\n    policies:\n      cors: { origin: [a] }\n      headers: { request: { sett: {} } }\n      ip_access: { deny: [x] }\n      body_limit: { max: 5 }\n",
+    ),
+];
+
+/// What is found when a configuration is compiled, as `tollgate check` does: names that stand for
+/// something else, conditions, what nobody can reach.
+const COMPILED: &[(&str, &str)] = &[
+    (
+        "roles",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nroles:\n  reader: { permissions: [a b, /orders, { path: orders }, { methods: [get], path: /a }], includes: [writr] }\n  writer: { includes: [writer], consumers: [nobody] }\n",
+    ),
+    (
+        "authorize",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  acme: { groups: [staff] }\nroles:\n  reader: { permissions: [orders:read], groups: [staff] }\nroutes:\n  a: { match: { path: /a }, policies: { authorize: { roles: [reeder], permissions: { any: [order:read] } } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authorize: {} }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { authorize: { rbac: true, scopes: [], claims: { groups: groups } } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { authorize: { roles: [{ reader: [] }, { reader: [get] }] } }, to: { echo: {} } }\n",
+    ),
+    (
+        "conditions",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nroutes:\n  a: { match: { path: /a }, policies: { authorize: { when: principle.subject == \"x\" } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authorize: { when: request.path.startWith(\"/b\") } }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { authorize: { when: request.path } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { authorize: { when: request.path.matches(\"(\") } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { authorize: { when: request.path.matches(request.host) } }, to: { echo: {} } }\n  f: { match: { path: /f }, policies: { authorize: { when: request.path == } }, to: { echo: {} } }\n  g: { match: { path: \"/g/{id}\" }, policies: { authorize: { when: request.params.idd == \"1\" } }, to: { echo: {} } }\n  h: { match: { path: /h }, policies: { authorize: { when: request.method == 1 } }, to: { echo: {} } }\n",
+    ),
+    (
+        "out_of_reach",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  acme: { groups: [staff] }\nroles:\n  reader: { groups: [stuff] }\n  writer: {}\npolicies:\n  defaults: { authenticate: { any_of: [{ api_key: { header: x-key } }] } }\nroutes:\n  a: { match: { path: /a }, policies: { authorize: { groups: [staff] } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authorize: { groups: [stuff] } }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { authorize: { scopes: [a] } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { authorize: { roles: [reader] } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { authenticate: off, authorize: { groups: [staff] } }, to: { echo: {} } }\n",
     ),
 ];
 
@@ -293,6 +320,21 @@ fn every_kind_of_mistake_is_told_with_its_place_and_a_remedy() {
         let text = if versioned { (*text).to_owned() } else { format!("version: 1\n{text}") };
         fs::write(&path, text).unwrap();
         pin(name, &folder, &said(&path));
+    }
+}
+
+#[test]
+fn what_compiling_finds_is_told_with_its_place_and_a_remedy() {
+    for (name, text) in COMPILED {
+        let folder = folder();
+        let path = folder.path().join("gateway.yaml");
+        fs::write(&path, format!("version: 1\n{text}")).unwrap();
+        let compiler = Compiler::new(Metrics::new(&MetricsSettings::default(), 1));
+        let told = match compiler.build(loader().read(&path)) {
+            Ok((_, warnings)) => warnings,
+            Err(errors) => errors,
+        };
+        pin(name, &folder, &told);
     }
 }
 

@@ -2,8 +2,8 @@
 //! what it is for. A file without an entry here is a red test.
 
 use crate::harness::{
-    Answer, Authority, Client, Gateway, Http2, Issuer, LoginIssuer, Modern, Origin, Streams, Visitor, binary, curl, send, trailers,
-    wait_until,
+    Answer, Authority, Client, Gateway, Http2, Issuer, LoginIssuer, Modern, Origin, Streams, Visitor, binary,
+    curl, send, trailers, wait_until,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -121,6 +121,32 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /orders\nx-api-key: demo-key-in-a-file-of-its-own", 200, &["origin"]),
             ask("web", "GET /news", 200, &["origin"]),
             ask("web", "GET /news\nx-api-key: not-a-key-of-anybody", 401, &["unauthenticated"]),
+        ],
+    ),
+    example(
+        "authorize-cel.yaml",
+        &[
+            ask("web", "GET /accounts/acme", 401, &["unauthenticated"]),
+            ask("web", "GET /accounts/acme\nx-api-key: demo-key-of-acme-inc", 200, &["origin"]),
+            lacks(
+                ask("web", "GET /accounts/solo\nx-api-key: demo-key-of-acme-inc", 403, &["forbidden"]),
+                &["principal", "condition"],
+            ),
+            ask("web", "GET /reports/7\nx-api-key: demo-key-of-somebody", 200, &["origin"]),
+            ask("web", "GET /reports/exports/7\nx-api-key: demo-key-of-somebody", 403, &["forbidden"]),
+            ask("web", "GET /reports/x/../exports/7\nx-api-key: demo-key-of-somebody", 403, &["forbidden"]),
+            ask("web", "GET /reports/exports/7\nx-api-key: demo-key-of-acme-inc", 200, &["origin"]),
+            ask("web", "PUT /reports/7\nx-api-key: demo-key-of-acme-inc", 403, &["forbidden"]),
+            ask(
+                "web",
+                "PUT /reports/7\nx-api-key: demo-key-of-acme-inc\nx-forwarded-for: 192.0.2.7",
+                200,
+                &["origin"],
+            ),
+            ask("web", "GET /search?limit=10", 200, &["origin"]),
+            ask("web", "GET /search?limit=11", 401, &["www-authenticate: apikey", "unauthenticated"]),
+            ask("web", "GET /search?limit=11\nx-api-key: demo-key-of-somebody", 200, &["origin"]),
+            ask("web", "GET /search?limit=1&limit=99", 401, &["unauthenticated"]),
         ],
     ),
     Example {
@@ -513,6 +539,28 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "rbac.yaml",
+        &[
+            ask("web", "GET /orders/7", 401, &["unauthenticated"]),
+            ask(
+                "web",
+                "GET /orders/7\nx-api-key: demo-key-of-reports\nx-consumer: root",
+                200,
+                &["x-consumer: reports"],
+            ),
+            ask("web", "POST /orders\nx-api-key: demo-key-of-reports", 403, &["forbidden"]),
+            ask("web", "GET /orders\nx-api-key: demo-key-of-the-shop", 200, &["x-consumer: shop"]),
+            ask("web", "PUT /orders/7\nx-api-key: demo-key-of-the-shop", 200, &["origin"]),
+            ask("web", "PUT /orders/7/lines\nx-api-key: demo-key-of-the-shop", 403, &["forbidden"]),
+            ask("web", "DELETE /orders/7\nx-api-key: demo-key-of-the-admin", 200, &["origin"]),
+            ask("web", "POST /orders/7/approve\nx-api-key: demo-key-of-the-shop", 200, &["origin"]),
+            ask("web", "POST /orders/7/approve\nx-api-key: demo-key-of-reports", 403, &["forbidden"]),
+            ask("web", "GET /settings/a\nx-api-key: demo-key-of-the-shop", 200, &["origin"]),
+            ask("web", "PUT /settings/a\nx-api-key: demo-key-of-the-shop", 403, &["forbidden"]),
+            ask("web", "PUT /settings/a\nx-api-key: demo-key-of-the-admin", 200, &["origin"]),
+        ],
+    ),
+    example(
         "redirect-https.yaml",
         &[
             ask(
@@ -763,7 +811,7 @@ fn show(example: &Example) {
     let others = Others::new(folder.path());
     let list = folder.path().join("lists/endpoints.yaml");
     let text = std::fs::read_to_string(&list).unwrap();
-    std::fs::write(&list, with_addresses(&text, &origins)).unwrap();
+    std::fs::write(&list, with_addresses(&text, &origins, &Issuer::start())).unwrap();
     let sources = match example.name {
         "folder" => vec!["folder/listeners.yaml", "folder/orders.yaml", "folder/stock.yaml"],
         name => vec![name],

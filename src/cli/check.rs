@@ -2,12 +2,13 @@
 
 use super::print;
 use crate::config::{ConfigErrors, Loader};
-use crate::runtime::{Compiler, Snapshot};
+use crate::runtime::{Compiler, Openness, Snapshot};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use crate::upstream::discovery::Source;
 use crate::upstream::resolve::Asker;
-use crate::values::{ConfigPath, Finding, Problem};
+use crate::values::{ConfigPath, Finding, Name, Problem};
 use futures_util::future::join_all;
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,10 +23,12 @@ pub enum Format {
 }
 
 pub(super) fn main(path: &Path, format: Format) -> ExitCode {
-    let report = check(path);
+    let (report, openness) = examine(path);
     let wrong = report.errors() > 0;
     match format {
-        Format::Json => print(&format!("{:#}\n", report.to_json())),
+        Format::Json => {
+            print(&format!("{:#}\n", json!({ "problems": report.to_json(), "facts": openness.map(facts) })));
+        }
         Format::Text => {
             print(&report.to_string());
             let (errors, warnings) = (report.errors(), report.len() - report.errors());
@@ -36,6 +39,7 @@ pub(super) fn main(path: &Path, format: Format) -> ExitCode {
                 plural(errors, "error"),
                 plural(warnings, "warning")
             ));
+            print(&openness.as_ref().map(told).unwrap_or_default());
         }
     }
     if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -78,14 +82,38 @@ fn unresolved(snapshot: &Snapshot) -> Vec<Finding> {
     )
 }
 
-/// Everything that is wrong, or worth saying, through the production `load` and `compile`.
-pub fn check(path: &Path) -> ConfigErrors {
+/// Everything that is wrong, or worth saying.
+pub(super) fn check(path: &Path) -> ConfigErrors {
+    examine(path).0
+}
+
+/// The same through the production `load` and `compile`, with how routes treat callers.
+fn examine(path: &Path) -> (ConfigErrors, Option<Openness>) {
     let compiler = Compiler::new(Metrics::new(&MetricsSettings::default(), 1));
     match compiler.build(Loader::default().read(path)) {
         Ok((compiled, warnings)) => {
             let config = &compiled.snapshot.config;
-            warnings.and(config.errors(unresolved(&compiled.snapshot)))
+            let unresolved = config.errors(unresolved(&compiled.snapshot));
+            (warnings.and(unresolved), Some(compiled.snapshot.openness()))
         }
-        Err(report) => report,
+        Err(report) => (report, None),
     }
+}
+
+fn facts(openness: Openness) -> serde_json::Value {
+    let names = |names: Vec<Name>| names.iter().map(Name::to_string).collect::<Vec<_>>();
+    json!({
+        "routes": openness.routes,
+        "unauthenticated_routes": names(openness.unauthenticated),
+        "optionally_authenticated_routes": names(openness.optional),
+    })
+}
+
+/// Worth a line only where some routes do ask.
+fn told(openness: &Openness) -> String {
+    let (routes, open) = (openness.routes, openness.unauthenticated.len());
+    if open == 0 || open == routes {
+        return String::new();
+    }
+    format!("{open} of {routes} routes ask for no caller; `--format json` lists them\n")
 }

@@ -1,9 +1,13 @@
 //! `tollgate explain`: which route a request would take, why not the others, and which policies
 //! would be in force, through the production compiler and router.
 
+use super::caller::Caller;
 use super::{complain, print};
 use crate::config::{Config, Loader};
+use crate::identity::Principal;
 use crate::message::normalize;
+use crate::policy::authorize::Asked as Need;
+use crate::policy::context::PolicyContext;
 use crate::routing::{Found, Outcome, Query};
 use crate::runtime::{Compiler, Listener, Route, Snapshot, Target};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -13,6 +17,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The request that is asked about.
 pub struct Asked {
@@ -26,6 +31,8 @@ pub struct Asked {
     pub client: IpAddr,
     /// Where it comes in; default: the first listener.
     pub listener: Option<String>,
+    /// Who calls.
+    pub caller: Caller,
 }
 
 pub(super) fn main(path: &Path, asked: &Asked) -> ExitCode {
@@ -86,7 +93,15 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Result<String, Problem> {
     }
     match explanation.found {
         Found::Route { id, params } => {
-            describe(&mut out, snapshot, listener, snapshot.route(id), (&params, &path));
+            let cx = PolicyContext {
+                client: asked.client,
+                secure: listener.tls.is_some(),
+                principal: asked.caller.principal(&snapshot.identity)?.map(Arc::new),
+                normalised: Some(Box::from(&*path)),
+                params,
+                ..PolicyContext::new()
+            };
+            describe(&mut out, snapshot, listener, snapshot.route(id), (&head, &cx));
         }
         Found::MethodNotAllowed(allowed) => {
             let _ = writeln!(out, "\nAnswered with 405; allowed: {}", allowed.methods().join(", "));
@@ -101,11 +116,11 @@ fn describe(
     snapshot: &Snapshot,
     listener: &Listener,
     route: &Route,
-    (params, path): (&crate::message::params::Params, &str),
+    (head, cx): (&RequestHeader, &PolicyContext),
 ) {
     if let Some(config) = snapshot.config.routes.get(&route.name) {
         for (slot, name) in crate::routing::parameters(&config.matches).iter().enumerate() {
-            let _ = writeln!(out, "   {name} = {}", params.get(slot, path));
+            let _ = writeln!(out, "   {name} = {}", cx.params.get(slot, cx.path(head)));
         }
     }
     let _ = writeln!(out, "\nPolicies in force, in the order in which they run:");
@@ -116,6 +131,10 @@ fn describe(
     for origin in chain.origins() {
         let enforced = if origin.enforced { ", enforced" } else { "" };
         let _ = writeln!(out, "  {} ({}{enforced})", origin.name, place(&snapshot.config, &origin.path));
+        let authorize = chain.authorizations().find(|(of, _)| *of == origin);
+        if let Some((_, authorize)) = authorize {
+            judge(out, &authorize.explain(head, cx), cx);
+        }
     }
     let name = |at: &usize| snapshot.upstreams[*at].0.name.to_string();
     let target = match &route.target {
@@ -127,6 +146,28 @@ fn describe(
         Target::Local(_) => "answered by the gateway itself".into(),
     };
     let _ = writeln!(out, "\nGoes to: {target}");
+}
+
+/// What is asked of the caller, and whether it has it.
+fn judge(out: &mut String, needs: &[Need], cx: &PolicyContext) {
+    let who = match cx.principal.as_deref() {
+        None => "nobody (`--as` or `--claims` says who calls)".to_owned(),
+        Some(Principal { consumer: Some(consumer), .. }) => {
+            let groups = if consumer.groups.is_empty() { String::new() } else { consumer.groups.join(", ") };
+            let groups = if groups.is_empty() { groups } else { format!(" of the groups {groups}") };
+            format!("consumer `{}`{groups}", consumer.name)
+        }
+        Some(principal) => format!("`{}`", principal.subject),
+    };
+    let denied = needs.iter().any(|need| need.denied.is_some());
+    let _ = writeln!(out, "    {who}: {}", if denied { "refused" } else { "let in" });
+    for need in needs {
+        let _ = match &need.denied {
+            None => writeln!(out, "    + {}", need.what),
+            Some((cause, detail)) if *detail == need.what => writeln!(out, "    - {}: {cause}", need.what),
+            Some((cause, detail)) => writeln!(out, "    - {}: {cause}, {detail}", need.what),
+        };
+    }
 }
 
 /// File and line, or the path itself where something is in no file.

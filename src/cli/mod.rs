@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod caller;
 mod check;
 mod demo;
 mod explain;
@@ -80,6 +81,18 @@ enum Command {
         /// The listener that it comes in by; default: the first
         #[arg(long)]
         listener: Option<String>,
+        /// Who calls: a consumer, by name
+        #[arg(long = "as", value_name = "CONSUMER")]
+        consumer: Option<String>,
+        /// Who calls: the claims of a token, as JSON, or @FILE
+        #[arg(long, value_name = "JSON")]
+        claims: Option<String>,
+        /// The provider that the token is of
+        #[arg(long, value_name = "NAME", requires = "claims")]
+        provider: Option<String>,
+        /// A scope of the token besides those in its claims; may be repeated
+        #[arg(long = "scope", value_name = "NAME")]
+        scopes: Vec<String>,
     },
     /// Print a token of the issuer that a running demo has
     Token {
@@ -115,8 +128,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Upgrade { config, binary, control } => upgrade::main(&config, binary.as_deref(), control),
         Command::Demo { config } => demo::main(&config),
         Command::Check { config, format } => check::main(&config, format),
-        Command::Explain { config, method, url, headers, client, listener } => {
-            explain::main(&config, &explain::Asked { method, url, headers, client, listener })
+        Command::Explain {
+            config,
+            method,
+            url,
+            headers,
+            client,
+            listener,
+            consumer,
+            claims,
+            provider,
+            scopes,
+        } => {
+            let caller = caller::Caller { consumer, claims, provider, scopes };
+            explain::main(&config, &explain::Asked { method, url, headers, client, listener, caller })
         }
         Command::Token { subject, scope, expires_in, claims } => {
             token::main(&token::Asked { subject, scope, expires_in, claims })

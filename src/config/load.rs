@@ -255,6 +255,7 @@ impl Merge<'_> {
             }
         }
         add_named("plans", &mut config.plans, &document.plans, &mut twins);
+        add_named("roles", &mut config.roles, &document.roles, &mut twins);
         add_named("hosts", &mut config.hosts, &document.hosts, &mut twins);
         add_named("routes", &mut config.routes, &document.routes, &mut twins);
         for path in twins {

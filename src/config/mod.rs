@@ -23,6 +23,7 @@ pub use error::{ConfigError, ConfigErrors, Snippet, Spot};
 pub use load::{Loaded, Loader, Reading, load};
 pub use source::Sources;
 
+use crate::identity::RolesConfig;
 use crate::identity::config::{ConsumersConfig, IdentityConfig, PlanConfig};
 use crate::policy::config::Setting;
 use crate::values::{ConfigPath, Name};
@@ -52,6 +53,8 @@ pub struct Config {
     pub consumers: ConsumersConfig,
     /// Plans that consumers may have.
     pub plans: BTreeMap<Name, Arc<PlanConfig>>,
+    /// What callers may do and who may do it.
+    pub roles: RolesConfig,
     /// Policies of the whole gateway.
     pub policies: GatewayPolicies,
     /// Hosts that differ from the defaults, as they are written.
@@ -77,6 +80,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             consumers: document.consumers,
             plans: document.plans,
+            roles: document.roles,
             policies: GatewayPolicies::default(),
             hosts: document.hosts,
             routes: document.routes,

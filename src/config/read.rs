@@ -73,8 +73,10 @@ fn all_problems(root: &Node<'_>) -> Reading {
         return reading;
     };
     for (section, value) in sections {
-        let named =
-            matches!(&*section.text, "listeners" | "upstreams" | "consumers" | "plans" | "hosts" | "routes");
+        let named = matches!(
+            &*section.text,
+            "listeners" | "upstreams" | "consumers" | "plans" | "roles" | "hosts" | "routes"
+        );
         match &value.kind {
             Kind::Map(items) if named => {
                 for (name, item) in items {
@@ -156,6 +158,7 @@ impl Document {
         self.consumers.file = self.consumers.file.take().or(other.consumers.file);
         self.consumers.named.append(&mut other.consumers.named);
         self.plans.append(&mut other.plans);
+        self.roles.append(&mut other.roles);
         self.listeners.append(&mut other.listeners);
         self.upstreams.append(&mut other.upstreams);
         self.hosts.append(&mut other.hosts);

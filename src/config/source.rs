@@ -296,6 +296,7 @@ impl Document {
             "consumers" if name == "file" => self.consumers.file.is_some(),
             "consumers" => name.parse().is_ok_and(|name| self.consumers.named.contains_key(&name)),
             "plans" => parsed().is_some_and(|name| self.plans.contains_key(&name)),
+            "roles" => parsed().is_some_and(|name| self.roles.contains_key(&name)),
             section => self.has_section(section),
         }
     }
@@ -312,6 +313,7 @@ impl Document {
             "identity" => self.identity.is_some(),
             "consumers" => self.consumers.file.is_some() || !self.consumers.named.is_empty(),
             "plans" => !self.plans.is_empty(),
+            "roles" => !self.roles.is_empty(),
             "hosts" => !self.hosts.is_empty(),
             "routes" => !self.routes.is_empty(),
             _ => false,

@@ -8,7 +8,7 @@ use super::tree::{self, Kind, Node};
 use serde_yaml::{Mapping, Value};
 use std::collections::BTreeMap;
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "version",
     "process",
     "admin",
@@ -19,6 +19,7 @@ const SECTIONS: [&str; 13] = [
     "identity",
     "consumers",
     "plans",
+    "roles",
     "policies",
     "hosts",
     "routes",

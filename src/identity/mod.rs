@@ -16,6 +16,7 @@ pub mod keys;
 pub mod oidc;
 pub mod presented;
 mod principal;
+mod roles;
 mod scopes;
 mod tokens;
 mod upkeep;
@@ -24,6 +25,7 @@ pub use audiences::Audiences;
 pub use client_auth::ClientAuth;
 pub use consumers::Consumers;
 pub use principal::{Consumer, Method, Principal};
+pub use roles::{PermissionConfig, RequestsConfig, Role, RoleConfig, Roles, RolesConfig};
 pub use tokens::TokenCache;
 pub use upkeep::Upkeep;
 
@@ -49,6 +51,8 @@ pub struct Sources<'a> {
     pub consumers: &'a ConsumersConfig,
     /// What plans they may have.
     pub plans: &'a BTreeMap<Name, Arc<PlanConfig>>,
+    /// What roles they may hold.
+    pub roles: &'a RolesConfig,
 }
 
 /// [`Sources`], compiled: part of a snapshot, lent to policies while they are compiled.
@@ -62,6 +66,7 @@ pub struct Identity {
     jars: Vec<Jar>,
     /// Providers and accounts that could not be compiled.
     mistaken: HashSet<Name>,
+    roles: Roles,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -116,9 +121,16 @@ impl Identity {
         let mut found = Vec::new();
         let known = consumers::Known { plans: sources.plans, providers: &sources.identity.providers };
         let consumers = Consumers::compile(sources.consumers, known, retained, &mut found);
+        let (roles, wrong) = Roles::compile(sources.roles);
+        found.extend(wrong);
+        found.extend(roles::unknown_consumers(sources.roles, &consumers));
         let consumers = Arc::new(consumers);
-        let mut identity =
-            Self { consumers: Arc::clone(&consumers), metrics: Some(Arc::clone(metrics)), ..Self::default() };
+        let mut identity = Self {
+            consumers: Arc::clone(&consumers),
+            roles,
+            metrics: Some(Arc::clone(metrics)),
+            ..Self::default()
+        };
         let room = sources.identity.token_cache.bytes();
         let tokens = retained.get_or(StableId::new("tokens", ""), || TokenCache::new(room));
         tokens.resize(room);
@@ -225,12 +237,29 @@ impl Identity {
         &self.consumers
     }
 
+    /// What callers may do, by roles.
+    pub const fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// Counts a caller that may not do what it asked for, by the cause.
+    pub fn denied(&self, cause: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.denied(cause);
+        }
+    }
+
     /// What a way to authenticate counts on; `provider` is the name of a provider, if it has one.
     pub fn counters(&self, method: &'static str, provider: Option<&str>) -> Arc<AuthMetrics> {
         match &self.metrics {
             Some(metrics) => metrics.authentication(method, provider),
             None => Arc::new(AuthMetrics::unseen(method)),
         }
+    }
+
+    /// One that knows these roles and nobody: for policies by themselves.
+    pub fn with_roles(roles: Roles) -> Self {
+        Self { roles, ..Self::default() }
     }
 }
 

@@ -2,6 +2,7 @@
 //! layers are compiled to.
 
 use super::authenticate::Authenticate;
+use super::authorize::Authorize;
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::upstream_auth::UpstreamAuth;
@@ -126,6 +127,8 @@ the_list! {
     body_limit: BodyLimit;
     /// After what needs no caller, and before all that does.
     authenticate: Authenticate, enforced authenticate;
+    /// Right after who calls is known, before anything is done for the caller.
+    authorize: Authorize, enforced authorize;
     /// Looks at the body after all policies have passed the head: who may not ask at all does not get
     /// to make us hold one.
     content_digest: ContentDigest;
@@ -170,7 +173,16 @@ impl Chain {
         if !found.is_empty() {
             return Err(found);
         }
-        let (head, origins): (Vec<_>, Vec<Origin>) = compiled.into_iter().unzip();
+        let (mut head, origins): (Vec<_>, Vec<Origin>) = compiled.into_iter().unzip();
+        let asks = head.iter().rev().find_map(|policy| match policy {
+            Compiled::Authenticate(policy) => Some(policy.unknown()),
+            _ => None,
+        });
+        for policy in &mut head {
+            if let (Compiled::Authorize(policy), Some(unknown)) = (policy, &asks) {
+                policy.refuse_unknown_with(unknown.clone());
+            }
+        }
         let place = |name: &str| RESPONSE.iter().position(|known| *known == name);
         let mut response: Vec<usize> =
             (0..head.len()).filter(|at| place(origins[*at].name).is_some()).collect();
@@ -236,6 +248,22 @@ impl Chain {
         for at in &self.response_body {
             self.head[*at].on_response_trailers(trailers, cx);
         }
+    }
+
+    /// What asks who calls, in the order in which it asks.
+    pub fn authentications(&self) -> impl Iterator<Item = &Authenticate> {
+        self.head.iter().filter_map(|policy| match policy {
+            Compiled::Authenticate(policy) => Some(policy),
+            _ => None,
+        })
+    }
+
+    /// What is asked of callers, in the order in which it is asked, with where it comes from.
+    pub fn authorizations(&self) -> impl Iterator<Item = (&Origin, &Authorize)> {
+        self.origins.iter().zip(&self.head).filter_map(|(origin, policy)| match policy {
+            Compiled::Authorize(policy) => Some((origin, policy)),
+            _ => None,
+        })
     }
 
     /// The policies in force, in the order of the head pass, with where each comes from.

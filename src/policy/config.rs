@@ -2,8 +2,8 @@
 //! each other.
 
 use super::{
-    authenticate, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access, rewrite,
-    upstream_auth,
+    authenticate, authorize, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access,
+    rewrite, upstream_auth,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -99,6 +99,9 @@ pub struct Policies {
     /// Who calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authenticate: Option<Setting<authenticate::AuthenticateConfig>>,
+    /// What callers may do: scopes, groups, roles, permissions, a condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorize: Option<Setting<authorize::AuthorizeConfig>>,
     /// Bodies have to be what their `content-digest` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_digest: Option<Setting<content_digest::ContentDigestConfig>>,
@@ -126,6 +129,9 @@ pub struct EnforcedPolicies {
     /// Who calls. A route's own must come to the same caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authenticate: Option<authenticate::AuthenticateConfig>,
+    /// What callers may do. A route's own has to hold as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorize: Option<authorize::AuthorizeConfig>,
     /// Header fields set, added and removed; on answers they are the last to do so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<headers::HeadersConfig>,

@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Header fields set, added and removed: first `remove`, then `set`, then `add`.
+/// Header fields set, added and removed: first `remove`, then `set`, then `add`. A field of the
+/// request whose value says who calls (`{consumer.…}`, `{principal.…}`) is always taken from the
+/// client's request first, and is not there if the caller is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeadersConfig {
@@ -71,8 +73,10 @@ impl Policy for Headers {
 
     fn compile(config: &HeadersConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
         let mut found = Vec::new();
-        let request =
+        let mut request =
             compile_edits(&config.request, &env.scope, &ConfigPath::root().key("request"), &mut found);
+        let disbelieved = request.iter().filter_map(Edit::of_caller).map(|name| Edit::Remove(name.clone()));
+        request.splice(0..0, disbelieved.collect::<Vec<_>>());
         let response =
             compile_edits(&config.response, &env.scope, &ConfigPath::root().key("response"), &mut found);
         if found.is_empty() { Ok(Self { request, response }) } else { Err(found) }
@@ -116,6 +120,18 @@ impl Policy for Headers {
     }
 }
 
+impl Edit {
+    /// The field, if its value says who calls: nobody else may say so.
+    fn of_caller(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Set(name, Value::Template(template)) | Self::Add(name, Value::Template(template)) => {
+                template.tells_caller().then_some(name)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Value {
     fn get(&self, head: &RequestHeader, cx: &PolicyContext) -> Option<HeaderValue> {
         match self {
@@ -136,8 +152,8 @@ fn compile_edits(edits: &Edits, scope: &Scope<'_>, path: &ConfigPath, found: &mu
     let set = edits.set.iter().map(|field| ("set", field, Edit::Set as fn(HeaderName, Value) -> Edit));
     let add = edits.add.iter().map(|field| ("add", field, Edit::Add as fn(HeaderName, Value) -> Edit));
     for (key, (name, text), edit) in set.chain(add) {
-        match field_name(name).and_then(|name| Ok(edit(name, field_value(text, scope)?))) {
-            Ok(field) => compiled.push(field),
+        match field_name(name).and_then(|name| Ok((name, field_value(text, scope)?))) {
+            Ok((name, value)) => compiled.push(edit(name, value)),
             Err(problem) => found.push(Finding::error(path.key(key).key(name), problem)),
         }
     }
@@ -168,6 +184,7 @@ fn field_value(text: &str, scope: &Scope<'_>) -> Result<Value, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::{Method, Principal};
 
     fn policy(yaml: &str) -> Result<Headers, Vec<Finding>> {
         let config: HeadersConfig = serde_saphyr::from_str(yaml).unwrap();
@@ -201,6 +218,40 @@ mod tests {
         assert_eq!(
             cx.edits.headers,
             [HeaderEdit::Remove(name("x-a")), HeaderEdit::Set(name("x-b"), HeaderValue::from_static("1"))]
+        );
+    }
+
+    #[test]
+    fn what_says_who_calls_is_taken_from_the_client_first() {
+        let policy = policy(
+            "request: { set: { x-c: '{consumer.name}', x-s: 'a {principal.subject}' }, \
+             add: { x-c: 'also {principal.method}', x-t: '{principal.claims.tier}' } }",
+        )
+        .unwrap();
+        let head = RequestHeader::build("GET", b"/", None).unwrap();
+        let edits = |principal| {
+            let mut cx = PolicyContext { principal, ..PolicyContext::new() };
+            assert!(matches!(policy.on_request(&head, &mut cx), Step::Continue));
+            cx.edits.headers
+        };
+        let name = HeaderName::from_static;
+        let removed = ["x-c", "x-s", "x-c", "x-t"].map(|field| HeaderEdit::Remove(name(field)));
+        assert_eq!(edits(None), removed, "nobody");
+        let subject = "M\u{fc}ller\r\nx-admin: 1";
+        assert_eq!(
+            edits(Some(Principal::new(Method::Basic, subject).into()))[4..],
+            [HeaderEdit::Add(name("x-c"), HeaderValue::from_static("also basic"))]
+        );
+        let known = Principal::new(Method::Jwt, "M\u{fc}ller");
+        let known = Principal { claims: serde_json::json!({ "tier": ["a", "b"] }), ..known };
+        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
+        assert_eq!(
+            edits(Some(known.into()))[4..],
+            [
+                HeaderEdit::Set(name("x-s"), value("a M\u{fc}ller")),
+                HeaderEdit::Add(name("x-c"), value("also jwt")),
+                HeaderEdit::Add(name("x-t"), value("a,b")),
+            ]
         );
     }
 

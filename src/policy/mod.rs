@@ -5,6 +5,7 @@
 //! sees a session; and users choose which policies a route has, never their order.
 
 pub mod authenticate;
+pub mod authorize;
 pub mod body_limit;
 pub mod chain;
 pub mod compress;

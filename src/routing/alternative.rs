@@ -1,8 +1,8 @@
 use super::Query;
 use super::expression::Expression;
-use super::method::{Method, MethodSet};
 use super::params::{Captures, Params};
 use super::predicate::Predicate;
+use crate::message::method::{Method, MethodSet};
 use crate::values::{ListenerId, RouteId};
 use std::cmp::Reverse;
 use std::sync::Arc;

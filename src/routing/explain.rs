@@ -1,10 +1,10 @@
 use super::alternative::Miss;
 use super::host::HostBuffer;
-use super::method::Method;
 use super::params::Captures;
 use super::predicate::{Field, Predicate};
 use super::trie::Visit;
 use super::{Found, Query, Router};
+use crate::message::method::Method;
 use crate::values::RouteId;
 use std::cmp::Reverse;
 use std::fmt;

@@ -20,7 +20,6 @@ mod conflict;
 mod explain;
 mod expression;
 mod host;
-mod method;
 mod params;
 mod pattern;
 mod predicate;
@@ -29,16 +28,16 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
+pub use crate::message::method::Allowed;
 pub use crate::message::params::{MAX_PARAMETERS, Params};
 pub use compile::{Limits, RouteSpec, parameters};
 pub use explain::{Considered, Explanation, HostMatch, Outcome};
-pub use method::Allowed;
 
+use crate::message::method::Method;
 use crate::values::{ListenerId, RouteId};
 use ahash::RandomState;
 use alternative::{Alternative, Miss};
 use host::HostBuffer;
-use method::Method;
 use params::Captures;
 use std::collections::HashMap;
 use std::net::IpAddr;

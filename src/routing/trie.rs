@@ -9,7 +9,7 @@
 //! is the plain first match; with many, a lookup does not pay for each of them.
 
 use super::params::Captures;
-use super::pattern::{PathPattern, Segment};
+use crate::message::pattern::{PathPattern, Segment};
 use ahash::RandomState;
 use std::collections::HashMap;
 

@@ -2,6 +2,7 @@
 
 use super::body_memory::BodyMemory;
 use super::pages::Reader;
+use super::reach;
 use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
 use crate::compose::{Local, Redirect, Respond};
 use crate::config::model::{host, route as model};
@@ -27,8 +28,15 @@ use std::sync::Arc;
 /// After so many different problems the rest is not worth reading.
 const ENOUGH: usize = 1000;
 
-/// What may only be missed because it could not be read.
-const UNKNOWN: [&str; 3] = ["unknown upstream", "unknown provider", "unknown account"];
+/// What may only seem to be missing while some of a configuration could not be read.
+const MISSED: [&str; 6] = [
+    "unknown upstream",
+    "unknown provider",
+    "unknown account",
+    "unknown role",
+    "unknown permission",
+    "no role permits",
+];
 
 /// What configurations are compiled with, for the life of the process.
 pub struct Compiler {
@@ -63,6 +71,7 @@ impl Compiler {
             identity: &config.identity,
             consumers: &config.consumers,
             plans: &config.plans,
+            roles: &config.roles,
         };
         let (identity, found) = Identity::compile(sources, (&self.retained, &self.outbound), &self.metrics);
         let mut work = Work {
@@ -80,9 +89,14 @@ impl Compiler {
         let upstreams = work.upstreams();
         let (routes, router) = work.routes(&listeners);
         let Work { mut found, identity, .. } = work;
+        let is_wrong = found.iter().any(|finding| finding.severity == Severity::Error);
+        // Who gets where is not known while a chain could not be compiled.
+        if !is_wrong {
+            found.extend(reach::findings(config, &identity, &reach::chains(config, &routes, &listeners)));
+        }
         let mut seen = HashSet::new();
         found.retain(|finding| seen.insert((finding.path.clone(), finding.problem.what.clone())));
-        if found.iter().any(|finding| finding.severity == Severity::Error) {
+        if is_wrong {
             return Err(found);
         }
         let names = || config.upstreams.keys().map(Name::as_str);
@@ -123,7 +137,7 @@ impl Compiler {
                 };
                 let is_news = |finding: &Finding| {
                     finding.severity == Severity::Error
-                        && !UNKNOWN.iter().any(|what| finding.problem.what.starts_with(what))
+                        && !MISSED.iter().any(|missed| finding.problem.what.starts_with(missed))
                         && !is_told(&finding.path)
                         && !finding.other.as_ref().is_some_and(is_told)
                 };

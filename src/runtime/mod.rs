@@ -4,8 +4,10 @@ pub mod body_memory;
 pub mod compile;
 pub mod current;
 pub mod pages;
+mod reach;
 pub mod snapshot;
 
 pub use compile::{Compiled, Compiler};
 pub use current::Current;
+pub use reach::Openness;
 pub use snapshot::{Listener, Route, Snapshot, Target};

@@ -1,6 +1,7 @@
 //! Whole requests through the production assembly, on real sockets.
 
 mod admin;
+mod authorize;
 mod bodies;
 mod compress;
 mod discovery;

@@ -9,6 +9,7 @@ pub mod route;
 pub mod telemetry;
 pub mod upstream;
 
+use crate::identity::RolesConfig;
 use crate::identity::config::{ConsumersConfig, IdentityConfig, PlanConfig};
 use crate::policy::config::{EnforcedPolicies, Policies};
 use crate::values::{Name, Problem};
@@ -46,6 +47,9 @@ pub struct Document {
     /// Plans that consumers may have, by name.
     #[serde(default)]
     pub plans: BTreeMap<Name, Arc<PlanConfig>>,
+    /// What callers may do and who may do it, by name: for the policy `authorize`.
+    #[serde(default)]
+    pub roles: RolesConfig,
     /// Policies of the whole gateway.
     pub policies: Option<GatewayPolicies>,
     /// Hosts that differ from the defaults, by host name (`cdn.example.com` or `*.example.com`).

@@ -9,7 +9,7 @@ use super::config::{ConsumersConfig, PlanConfig, ProviderConfig};
 use super::{Consumer, Principal};
 use crate::retained::Retained;
 use crate::values::{ConfigPath, Finding, Name, Problem, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use table::{Builder, Digest, Table, Twice};
 
@@ -82,6 +82,21 @@ impl Consumers {
     /// The consumer of this name. It looks through all of them: for operators, not for requests.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Consumer>> {
         self.find(|table| (0..table.len() as u32).find(|at| table.name(*at) == name))?.consumer.as_ref()
+    }
+
+    /// Those of these names that consumers have. It looks through all consumers, once.
+    pub fn which<'n>(&self, names: &BTreeSet<&'n str>) -> BTreeSet<&'n str> {
+        if names.is_empty() {
+            return BTreeSet::new();
+        }
+        let tables = [&self.named, &*self.from_file].into_iter();
+        let all = tables.flat_map(|table| (0..table.len() as u32).map(|at| table.name(at)));
+        all.filter_map(|name| names.get(name).copied()).collect()
+    }
+
+    /// The groups that consumers are in.
+    pub fn groups(&self) -> BTreeSet<&str> {
+        self.named.groups().chain(self.from_file.groups()).collect()
     }
 
     /// How many consumers there are.

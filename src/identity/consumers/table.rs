@@ -86,6 +86,11 @@ impl Table {
         }))
     }
 
+    /// The groups that consumers are in; some more than once.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().flat_map(|set| set.iter()).map(|group| &**group)
+    }
+
     /// The plans that consumers have.
     pub(super) fn plans(&self) -> &[Named] {
         &self.plans

@@ -171,6 +171,14 @@ impl Way {
         }
     }
 
+    /// True if it may know more of a caller than the configuration does: claims, scopes.
+    const fn has_claims(&self) -> bool {
+        match self {
+            Self::ApiKey(_) => false,
+            Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) => true,
+        }
+    }
+
     fn attempt<'a>(&'a self, head: &'a RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
         match self {
             Self::ApiKey(way) => way.attempt(head, cx),
@@ -226,6 +234,24 @@ fn unknown(kind: &'static str, name: &Name, identity: &Identity) -> Vec<Finding>
             .remedy(format!("write `{{ {}: {name} }}`", other.kind())),
     };
     vec![Finding::error(ConfigPath::root().key(kind), problem)]
+}
+
+impl Authenticate {
+    /// How to refuse a caller that passed without a credential and gets no further: 401, with what
+    /// it may prove itself by.
+    pub fn unknown(&self) -> Rejection {
+        self.rejection(None, "")
+    }
+
+    /// True if a request without a credential passes.
+    pub const fn is_optional(&self) -> bool {
+        self.optional
+    }
+
+    /// True if one of the ways may say more of a caller than the configuration does: claims, scopes.
+    pub fn has_claims(&self) -> bool {
+        self.ways.iter().any(|(way, _)| way.has_claims())
+    }
 }
 
 impl Policy for Authenticate {

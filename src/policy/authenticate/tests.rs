@@ -1,5 +1,5 @@
 use super::*;
-use crate::identity::{Sources, config::ConsumersConfig, config::IdentityConfig};
+use crate::identity::{RolesConfig, Sources, config::ConsumersConfig, config::IdentityConfig};
 use crate::outbound::Outbound;
 use crate::retained::Retained;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
@@ -16,7 +16,8 @@ fn identity() -> Arc<Identity> {
     );
     let consumers: ConsumersConfig = serde_json::from_str(&json).unwrap();
     let (identity, plans) = (IdentityConfig::default(), BTreeMap::new());
-    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans };
+    let sources =
+        Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &RolesConfig::new() };
     let metrics = Metrics::new(&MetricsSettings::default(), 1);
     let (identity, found) =
         Identity::compile(sources, (&Retained::default(), &Outbound::default()), &metrics);

@@ -1,5 +1,7 @@
 //! What two policies need.
 
+mod caller;
+pub mod cel;
 pub mod coding;
 pub mod strip;
 pub mod template;

@@ -1,5 +1,6 @@
 //! Text with `{…}` variables, compiled once.
 
+use super::caller::Caller;
 use crate::message::authority;
 use crate::policy::context::PolicyContext;
 use crate::values::{Problem, nearest};
@@ -43,9 +44,10 @@ enum Var {
     Header(HeaderName),
     QueryParam(Box<str>),
     Cookie(Box<str>),
+    Caller(Caller),
 }
 
-const PLAIN: [(&str, Var); 7] = [
+const PLAIN: [(&str, Var); 12] = [
     ("client.ip", Var::ClientIp),
     ("request.id", Var::RequestId),
     ("request.host", Var::Host),
@@ -53,7 +55,14 @@ const PLAIN: [(&str, Var); 7] = [
     ("request.query", Var::Query),
     ("request.method", Var::Method),
     ("request.scheme", Var::Scheme),
+    ("consumer.name", Var::Caller(Caller::Consumer)),
+    ("consumer.plan", Var::Caller(Caller::Plan)),
+    ("consumer.groups", Var::Caller(Caller::Groups)),
+    ("principal.subject", Var::Caller(Caller::Subject)),
+    ("principal.method", Var::Caller(Caller::Method)),
 ];
+
+const CLAIMS: &str = "claims.";
 
 /// What must be escaped where a value that is no path becomes part of one (RFC 3986 section 3.3).
 const PATH_ESCAPES: &AsciiSet = &CONTROLS
@@ -154,9 +163,20 @@ impl Template {
         out
     }
 
-    /// A header value for one request; none if the text cannot stand in a header.
+    /// A header value for one request; none if the text cannot stand in a header, or if it says who
+    /// calls and that is not known.
     pub fn header_value(&self, head: &RequestHeader, cx: &PolicyContext) -> Option<HeaderValue> {
-        HeaderValue::from_str(&self.render(head, cx)).ok()
+        let unknown =
+            |part: &Part| matches!(part, Part::Var(var @ Var::Caller(_)) if var.value(head, cx).is_empty());
+        if self.0.iter().any(unknown) {
+            return None;
+        }
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(self.render(head, cx))).ok()
+    }
+
+    /// True if it says who calls, so that nobody else may say it in its place.
+    pub fn tells_caller(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Var(Var::Caller(_))))
     }
 }
 
@@ -181,6 +201,9 @@ fn variable(name: &str, scope: &Scope<'_>) -> Result<Part, Problem> {
             .map_err(|_| Problem::new(format!("`{field}` is not a header field's name"))),
         Some(("query", field)) if !field.is_empty() => Ok(Part::Var(Var::QueryParam(field.into()))),
         Some(("cookie", field)) if !field.is_empty() => Ok(Part::Var(Var::Cookie(field.into()))),
+        Some(("principal", claim)) if claim.len() > CLAIMS.len() && claim.starts_with(CLAIMS) => {
+            Ok(Part::Var(Var::Caller(Caller::Claim(claim[CLAIMS.len()..].into()))))
+        }
         _ => Err(unknown(name, scope)),
     }
 }
@@ -198,7 +221,8 @@ fn unknown(name: &str, scope: &Scope<'_>) -> Problem {
     problem.remedy(
         "a variable is a parameter that every alternative of `match` binds, or one of client.ip, \
          request.id, request.host, request.path, request.query, request.method, request.scheme, \
-         route.name, header.NAME, query.NAME, cookie.NAME",
+         route.name, header.NAME, query.NAME, cookie.NAME, consumer.name, consumer.plan, \
+         consumer.groups, principal.subject, principal.method, principal.claims.NAME",
     )
 }
 
@@ -218,6 +242,7 @@ impl Var {
             }
             Self::QueryParam(name) => query_value(head.uri.query().unwrap_or(""), name).into(),
             Self::Cookie(name) => cookie_value(head, name).into(),
+            Self::Caller(caller) => cx.principal.as_deref().map_or("".into(), |known| caller.of(known)),
         }
     }
 }

@@ -306,6 +306,16 @@ proptest! {
     }
 
     #[test]
+    fn a_pattern_by_itself_agrees_with_the_router(pattern in patterns(), request in requests()) {
+        let Some(text) = pattern.0 else { return Ok(()) };
+        let cases = [case("only", vec![path(&text)])];
+        let (router, _) = compile(&cases);
+        let found = request.ask(|query| matches!(router.find(query), Found::Route { .. }));
+        let alone = crate::message::pattern::PathMatcher::new(&text).unwrap();
+        prop_assert_eq!(alone.matches(request.path()), found, "{} {}", text, request.path());
+    }
+
+    #[test]
     fn no_request_makes_it_panic(cases in cases(), host in ".*", path in ".*", method in ".*") {
         let (router, _) = compile(&cases);
         let head = RequestHeader::build("GET", b"/", None).unwrap();

@@ -170,6 +170,9 @@ impl State {
                 scrape.add(&table::AUTH, &[method, provider, outcome], count as f64);
             }
         }
+        for (cause, count) in self.denials.sums() {
+            scrape.add(&table::DENIALS, &[cause], count as f64);
+        }
         for (code, count) in self.rejections.sums() {
             scrape.add(&table::REJECTIONS, &[code], count as f64);
         }

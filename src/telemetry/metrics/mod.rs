@@ -107,6 +107,7 @@ struct State {
     next_upstream: AtomicU64,
     auth: Mutex<HashMap<auth::Key, Weak<AuthMetrics>>>,
     rejections: Coded,
+    denials: Coded,
     reloads: [AtomicU64; 3],
     certificates: Mutex<Vec<CertificateExpiry>>,
     connections: Mutex<Option<Box<ConnectionsOf>>>,
@@ -137,6 +138,7 @@ impl Metrics {
             next_upstream: AtomicU64::new(2),
             auth: Mutex::default(),
             rejections: Coded::new(shards),
+            denials: Coded::new(shards),
             reloads: Default::default(),
             certificates: Mutex::default(),
             connections: Mutex::default(),
@@ -233,6 +235,11 @@ impl Metrics {
         let metrics = Arc::new(AuthMetrics::new(key.clone(), shards));
         living.insert(key, Arc::downgrade(&metrics));
         metrics
+    }
+
+    /// Counts a caller that may not do what it asked for, by the cause.
+    pub fn denied(&self, cause: &'static str) {
+        self.state.denials.count(cause);
     }
 
     /// Counts a refusal by the code of its [`Rejection`](crate::rejection::Rejection).

@@ -52,6 +52,8 @@ table! {
         "Answers of the gateway's own that refuse a request, by their code.";
     AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]
         "Requests that a policy authenticate looked at: admitted, anonymous, missing (no credential), or why the credential was refused. Provider is _none where a method has none, and so is the method of a request without a credential.";
+    DENIALS COUNTER "tollgate_authorize_denied_total" ["cause"]
+        "Requests of callers that may not do what they asked for, by what a policy authorize missed.";
     UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]
         "Requests that the parser refused before a route could see them.";
     RELOADS COUNTER "tollgate_reloads_total" ["outcome"]

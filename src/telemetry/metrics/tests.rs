@@ -246,6 +246,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     upstreams[0].retried();
     upstreams[0].barred();
     metrics.rejected("route_not_found");
+    metrics.denied("role_missing");
     let way = metrics.authentication("jwt", Some("main"));
     way.admitted();
     way.count("token_expired");
@@ -273,6 +274,7 @@ fn every_metric_of_the_table_is_exported() {
     }
     for line in [
         "tollgate_connections{listener=\"public\"} 7",
+        "tollgate_authorize_denied_total{cause=\"role_missing\"} 1",
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"admitted\"} 1",
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"token_expired\"} 1",
         "tollgate_retries_total{upstream=\"a\"} 1",

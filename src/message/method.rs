@@ -10,14 +10,15 @@ const GET: u16 = 1 << 2;
 const HEAD: u16 = 1 << 3;
 
 /// A request's method, looked up once.
-#[derive(Clone, Copy)]
-pub(super) struct Method<'q> {
+#[derive(Clone, Copy, Debug)]
+pub struct Method<'q> {
     bit: u16,
     name: &'q str,
 }
 
 impl<'q> Method<'q> {
-    pub(super) fn new(name: &'q str) -> Self {
+    /// Looks it up.
+    pub fn new(name: &'q str) -> Self {
         let bit = match name {
             "GET" => GET,
             "HEAD" => HEAD,
@@ -30,7 +31,7 @@ impl<'q> Method<'q> {
 /// The methods that a route takes. GET brings HEAD with it (RFC 9110 section 9.3.2), as with nginx
 /// and Envoy; nothing brings OPTIONS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct MethodSet {
+pub struct MethodSet {
     /// Named by the route.
     named: u16,
     /// Those, and HEAD where there is GET.
@@ -40,8 +41,11 @@ pub(super) struct MethodSet {
 }
 
 impl MethodSet {
-    /// Adds one; an error if it is no method.
-    pub(super) fn add(&mut self, method: &str) -> Result<(), Problem> {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// It is no method.
+    pub fn add(&mut self, method: &str) -> Result<(), Problem> {
         if let Some(known) = KNOWN.iter().position(|known| *known == method) {
             self.named |= 1 << known;
             self.taken |= self.named;
@@ -66,7 +70,8 @@ impl MethodSet {
         Ok(())
     }
 
-    pub(super) fn contains(&self, method: Method) -> bool {
+    /// True if this method is taken.
+    pub fn contains(&self, method: Method) -> bool {
         if method.bit != 0 { self.taken & method.bit != 0 } else { self.has_other(method.name) }
     }
 
@@ -75,18 +80,28 @@ impl MethodSet {
     }
 
     /// True if HEAD is one of them by name: it then comes before a GET that brings HEAD along.
-    pub(super) const fn names_head(&self) -> bool {
+    pub const fn names_head(&self) -> bool {
         self.named & HEAD != 0
     }
 
     /// True if some method is named by both.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.named & other.named != 0 || self.others.iter().any(|name| other.has_other(name))
     }
 
     /// True if it takes all that `other` takes.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    pub fn covers(&self, other: &Self) -> bool {
         other.taken & !self.taken == 0 && other.others.iter().all(|name| self.has_other(name))
+    }
+}
+
+/// Those that are named.
+impl fmt::Display for MethodSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = KNOWN.iter().enumerate().filter(|(at, _)| self.named & (1 << at) != 0);
+        let names: Vec<&str> =
+            known.map(|(_, name)| *name).chain(self.others.iter().map(|name| &**name)).collect();
+        f.write_str(&names.join(", "))
     }
 }
 
@@ -95,7 +110,8 @@ impl MethodSet {
 pub struct Allowed(MethodSet);
 
 impl Allowed {
-    pub(super) fn add(&mut self, methods: &MethodSet) {
+    /// Adds what a route takes.
+    pub fn add(&mut self, methods: &MethodSet) {
         self.0.taken |= methods.taken;
         for other in &methods.others {
             if let Err(at) = self.0.others.binary_search(other) {
@@ -105,7 +121,7 @@ impl Allowed {
     }
 
     /// True if there is none: nothing matched.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.taken == 0 && self.0.others.is_empty()
     }
 

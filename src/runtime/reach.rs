@@ -1,0 +1,88 @@
+//! Who gets where: what nobody can pass, roles that nothing asks for, routes that ask for no caller.
+
+use super::snapshot::{Listener, Route, Snapshot};
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::policy::authenticate::Authenticate;
+use crate::policy::authorize::Callers;
+use crate::policy::chain::Chain;
+use crate::values::{ConfigPath, Finding, Name, Problem};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// What is neither right nor wrong, and worth a list: how routes treat callers that nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Openness {
+    /// How many routes there are.
+    pub routes: usize,
+    /// Those that nothing asks who calls, by some listener at least.
+    pub unauthenticated: Vec<Name>,
+    /// Those that let in callers whom nobody knows.
+    pub optional: Vec<Name>,
+}
+
+/// What is worth a warning.
+pub(super) fn findings(config: &Config, identity: &Identity, chains: &[Arc<Chain>]) -> Vec<Finding> {
+    let groups = identity.consumers().groups();
+    let mut found = Vec::new();
+    let mut asked: BTreeSet<&Name> = BTreeSet::new();
+    for chain in chains {
+        let callers = Callers {
+            groups: &groups,
+            known: chain.authentications().next().is_some(),
+            claims: chain.authentications().any(Authenticate::has_claims),
+        };
+        for (origin, authorize) in chain.authorizations() {
+            asked.extend(authorize.asked_roles());
+            let missing = authorize.out_of_reach(&callers).into_iter();
+            found.extend(missing.map(|(key, problem)| Finding::warning(origin.path.key(key), problem)));
+        }
+    }
+    let mut used: BTreeSet<&Name> = BTreeSet::new();
+    let mut next: Vec<&Name> = asked.into_iter().collect();
+    while let Some(name) = next.pop() {
+        if used.insert(name) {
+            next.extend(config.roles.get(name).into_iter().flat_map(|role| &role.includes));
+        }
+    }
+    for name in config.roles.keys().filter(|name| !used.contains(name)) {
+        let problem = Problem::new(format!("nothing asks for the role `{name}`"))
+            .remedy("name it in an `authorize`, or take it away");
+        found.push(Finding::warning(ConfigPath::root().key("roles").key(name), problem));
+    }
+    found
+}
+
+/// Every chain that requests meet, once.
+pub(super) fn chains(config: &Config, routes: &[Route], listeners: &[Option<Listener>]) -> Vec<Arc<Chain>> {
+    let mut seen = HashSet::new();
+    let met = routes.iter().flat_map(|route| met(config, route, listeners)).map(|(_, chain)| chain);
+    met.filter(|chain| seen.insert(Arc::as_ptr(chain))).map(Arc::clone).collect()
+}
+
+/// The chains of one route, with the listeners that they are met by.
+fn met<'r>(
+    config: &'r Config,
+    route: &'r Route,
+    listeners: &'r [Option<Listener>],
+) -> impl Iterator<Item = (&'r Listener, &'r Arc<Chain>)> {
+    let on = config.routes.get(&route.name).map_or(&[][..], |config| &config.on);
+    let is_met = move |listener: &&Listener| on.is_empty() || on.contains(&listener.name);
+    listeners.iter().flatten().filter(is_met).map(|listener| (listener, route.chains.on(listener.id)))
+}
+
+impl Snapshot {
+    /// How its routes treat callers that nobody knows.
+    pub fn openness(&self) -> Openness {
+        let mut openness = Openness { routes: self.routes.len(), ..Openness::default() };
+        for route in &self.routes {
+            let chains = || met(&self.config, route, &self.listeners).map(|(_, chain)| chain);
+            if chains().any(|chain| chain.authentications().next().is_none()) {
+                openness.unauthenticated.push(route.name.clone());
+            } else if chains().any(|chain| chain.authentications().all(Authenticate::is_optional)) {
+                openness.optional.push(route.name.clone());
+            }
+        }
+        openness
+    }
+}
