@@ -69,7 +69,8 @@ fn chain(issuer: &Issuer, policies: &Value) -> Chain {
     let identity: IdentityConfig = serde_json::from_value(identity).expect("a configuration");
     let metrics = Metrics::new(&MetricsSettings { max_routes: 10, buckets: Vec::new() }, 1);
     let (consumers, plans) = (ConsumersConfig::default(), std::collections::BTreeMap::new());
-    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans };
+    let roles = tollgate::identity::RolesConfig::default();
+    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &roles };
     let outbound = Outbound::default();
     let (identity, found) = Identity::compile(sources, (&Retained::default(), &outbound), &metrics);
     assert!(found.is_empty(), "{found:?}");

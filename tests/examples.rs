@@ -811,7 +811,7 @@ fn show(example: &Example) {
     let others = Others::new(folder.path());
     let list = folder.path().join("lists/endpoints.yaml");
     let text = std::fs::read_to_string(&list).unwrap();
-    std::fs::write(&list, with_addresses(&text, &origins, &Issuer::start())).unwrap();
+    std::fs::write(&list, with_addresses(&text, &origins, &issuer)).unwrap();
     let sources = match example.name {
         "folder" => vec!["folder/listeners.yaml", "folder/orders.yaml", "folder/stock.yaml"],
         name => vec![name],

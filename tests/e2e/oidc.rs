@@ -4,6 +4,9 @@ use crate::harness::{Answer, Gateway, LoginIssuer, Origin, Visitor, wait_until};
 use serde_json::{Value, json};
 use std::sync::{Arc, Barrier};
 
+/// What an issuer says otherwise than it should.
+type Change = fn(&mut Value);
+
 const KEY: &str = "0123456789 0123456789 0123456789";
 
 /// A gateway in front of an application, with logins of this issuer; `more` are further lines of the
@@ -154,7 +157,8 @@ fn a_state_counts_once_and_in_its_own_browser() {
 fn an_answer_that_is_not_the_issuers_is_refused() {
     let world = world("");
     let name = world.issuer.name();
-    let tries: [(&str, &dyn Fn(&str) -> String, u16); 10] = [
+    type Try<'a> = (&'a str, &'a dyn Fn(&str) -> String, u16);
+    let tries: [Try<'_>; 10] = [
         ("no state", &|back| back.replace("state=", "s="), 400),
         ("another state", &|back| back.replace("state=", "state=x"), 400),
         ("two states", &|back| format!("{back}&state=x"), 400),
@@ -186,7 +190,7 @@ fn an_answer_that_is_not_the_issuers_is_refused() {
 #[test]
 fn an_id_token_has_to_be_for_this_login() {
     let world = world("");
-    let changes: [(&str, fn(&mut Value)); 12] = [
+    let changes: [(&str, Change); 12] = [
         ("nonce", |claims| claims["nonce"] = json!("another")),
         ("no nonce", |claims| drop(claims.as_object_mut().unwrap().remove("nonce"))),
         ("audience", |claims| claims["aud"] = json!("another")),
@@ -210,7 +214,7 @@ fn an_id_token_has_to_be_for_this_login() {
         assert_eq!(visitor.cookies.len(), 0, "{what}");
     }
     world.issuer.change_claims(|_| {});
-    let answers: [(&str, fn(&mut Value)); 6] = [
+    let answers: [(&str, Change); 6] = [
         ("no ID token", |answer| drop(answer.as_object_mut().unwrap().remove("id_token"))),
         ("unsigned", |answer| answer["id_token"] = json!("eyJhbGciOiJub25lIn0.e30.")),
         ("another type", |answer| answer["token_type"] = json!("mac")),

@@ -257,7 +257,7 @@ impl Visitor {
             .send(format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n{cookie}{fields}{length}\r\n"));
         for set in answer.fields("set-cookie") {
             let cookie = cookie::Cookie::parse(set.to_owned()).unwrap();
-            match cookie.max_age().is_some_and(|age| age.is_zero()) {
+            match cookie.max_age().is_some_and(cookie::time::SignedDuration::is_zero) {
                 true => drop(self.cookies.remove(cookie.name())),
                 false => drop(self.cookies.insert(cookie.name().into(), cookie.value().into())),
             }

@@ -116,8 +116,9 @@ impl Need {
         };
         let (met, cause) = match self {
             Self::Scopes { names, all } => {
-                let has = |name: &Box<str>| caller.scopes.contains(name);
-                (if *all { names.iter().all(has) } else { names.iter().any(has) }, SCOPE)
+                let has = |name: &str| caller.scopes.iter().any(|own| **own == *name);
+                let mut names = names.iter().map(AsRef::as_ref);
+                (if *all { names.all(has) } else { names.any(has) }, SCOPE)
             }
             Self::Groups(names) => {
                 let own = caller.consumer.as_deref().map_or(&[][..], |consumer| &consumer.groups);

@@ -65,7 +65,7 @@ impl Kind {
     }
 
     /// The type of what may be either.
-    pub(super) fn or(self, other: Self) -> Self {
-        if self == other { self } else { Self::Dynamic }
+    pub(super) fn or(self, other: &Self) -> Self {
+        if self == *other { self } else { Self::Dynamic }
     }
 }

@@ -186,7 +186,7 @@ impl<'s> Check<'s> {
             (None, [condition, yes, no]) if name == operators::CONDITIONAL => {
                 let condition = self.of_kind(condition, &Kind::Bool, "what stands before `?`")?;
                 let ((yes, one), (no, two)) = (self.value(yes)?, self.value(no)?);
-                Ok((Node::Choice(Box::new([condition, yes, no])), one.or(two)))
+                Ok((Node::Choice(Box::new([condition, yes, no])), one.or(&two)))
             }
             (Some(target), arguments) => {
                 if let Some((_, kind)) = LOOPS.iter().find(|(known, _)| *known == name) {
@@ -354,7 +354,7 @@ impl<'s> Check<'s> {
                 return Err(Problem::new(what).remedy("both sides must be of one type that has this sign"));
             }
             (Kind::Dynamic, other) | (other, Kind::Dynamic) => other.clone(),
-            (Kind::List(one), Kind::List(two)) => Kind::list((**one).clone().or((**two).clone())),
+            (Kind::List(one), Kind::List(two)) => Kind::list((**one).clone().or(two)),
             (one, _) => one.clone(),
         };
         Ok((Node::Arithmetic(how, Box::new(one), Box::new(two)), kind))
@@ -498,7 +498,11 @@ fn constant(literal: &LiteralValue) -> Result<Place, Problem> {
 }
 
 fn written_list(elements: Vec<Typed>) -> Place {
-    let kind = elements.iter().map(|(_, kind)| kind.clone()).reduce(Kind::or).unwrap_or(Kind::Dynamic);
+    let kind = elements
+        .iter()
+        .map(|(_, kind)| kind.clone())
+        .reduce(|one, two| one.or(&two))
+        .unwrap_or(Kind::Dynamic);
     let constants: Option<Vec<Value<'static>>> = elements
         .iter()
         .map(|(node, _)| match node {
