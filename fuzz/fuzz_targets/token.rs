@@ -28,8 +28,8 @@ const CONFIG: &str = r#"{ "providers": { "main": { "jwt": {
 
 static PROVIDER: LazyLock<Arc<Jwt>> = LazyLock::new(|| {
     let identity: IdentityConfig = serde_json::from_str(CONFIG).unwrap();
-    let (consumers, plans) = (ConsumersConfig::default(), Default::default());
-    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans };
+    let (consumers, plans, roles) = (ConsumersConfig::default(), Default::default(), Default::default());
+    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &roles };
     let metrics = Metrics::new(&MetricsSettings { max_routes: 1, buckets: Vec::new() }, 1);
     let outbound = Outbound::default();
     let (identity, found) = Identity::compile(sources, (&Retained::default(), &outbound), &metrics);
@@ -47,7 +47,8 @@ fn check(token: &str, now: u64) {
 fuzz_target!(|input: (&str, &[u8], &[u8], &[u8], u64)| {
     let (text, header, claims, signature, now) = input;
     check(text, now);
-    let part = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+    let part =
+        |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
     check(&format!("{}.{}.{}", part(header), part(claims), part(signature)), now);
     for algorithm in ["ES256", "RS256", "EdDSA"] {
         let header = part(format!("{{\"alg\":\"{algorithm}\"}}").as_bytes());
