@@ -8,12 +8,12 @@ use crate::background::reload::{self, InForce};
 use crate::background::upkeep::{Keeper, Upkeep};
 use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status};
 use crate::config::{Config, ConfigErrors, Loader};
-use crate::listen::{self, ConnInfo, HandshakeFailure, Listeners, Observer, Unseen};
+use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
 use crate::proxy::Gateway;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
-use crate::telemetry::metrics::{EndpointCount, Metrics};
+use crate::telemetry::metrics::{Connections, EndpointCount, Metrics};
 use crate::telemetry::random;
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
@@ -128,6 +128,9 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     metrics.set_certificates(reload::expiries(&snapshot));
     count_connections(&in_force);
     count_endpoints(&in_force);
+    let most = reload::most_connections(&config, reload::descriptor_limit());
+    in_force.listeners.limit_connections(most);
+    log::info!("file descriptors leave room for client_connections={most}");
     if let Some(log) = error_log.as_ref().filter(|_| std::env::var_os("RUST_LOG").is_none()) {
         log.set_level(reload::level(config.telemetry.error_log.level));
     }
@@ -181,7 +184,7 @@ fn add_listeners(
     Ok(())
 }
 
-/// Lets a scrape ask how many connections a listener has.
+/// Lets a scrape ask about the connections of a listener.
 fn count_connections(in_force: &InForce) {
     let listeners = in_force.listeners.clone();
     let current = Arc::clone(&in_force.current);
@@ -189,7 +192,7 @@ fn count_connections(in_force: &InForce) {
         let snapshot = current.load();
         let name = &snapshot.listener(id)?.name;
         let counters = listeners.counters();
-        counters.iter().find(|(known, _)| known == name).map(|(_, counters)| counters.open() as u64)
+        counters.iter().find(|(known, _)| known == name).map(|(_, counters)| connections(counters))
     }));
 }
 
@@ -208,6 +211,17 @@ fn count_endpoints(in_force: &InForce) {
         }
         counts
     }));
+}
+
+fn connections(counters: &Counters) -> Connections {
+    Connections {
+        open: counters.open() as u64,
+        refused: Refusal::ALL.map(|cause| (cause.as_str(), counters.refusals(cause))).to_vec(),
+        handshakes_failed: HandshakeFailure::ALL
+            .map(|cause| (cause.as_str(), counters.handshake_failures(cause)))
+            .to_vec(),
+        accept_errors: counters.accept_errors(),
+    }
 }
 
 fn assemble(
@@ -407,6 +421,11 @@ impl Observer for UnseenRequests {
         if let Some(log) = &*self.access_log.load() {
             log.log(&crate::proxy::app::unseen_record(conn, cause));
         }
+    }
+
+    // At `debug`: anyone can be refused as fast as they like.
+    fn refused(&self, listener: &Name, peer: SocketAddr, cause: Refusal) {
+        log::debug!("connection refused listener={listener} peer={peer} cause={}", cause.as_str());
     }
 
     // At `debug`: anyone can fail handshakes as fast as they like.

@@ -180,6 +180,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "upstreams:\n  x: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { to: { split: { weights: { x: 0 } } } }\n",
     ),
     (
+        "connection_limits",
+        "listeners:\n  a:\n    address: 127.0.0.1:80\n    limits: { connections: 0, client_connections: 0, client_prefix: 8, handshakes: 0, max_age: 0s }\n",
+    ),
+    (
+        "proxy_protocol_from_nobody",
+        "listeners:\n  a: { address: 127.0.0.1:80, proxy_protocol: { from: [], time: 0s } }\n",
+    ),
+    (
         "limits",
         "listeners:\n  a:\n    address: 127.0.0.1:80\n    limits: { headers: 2MiB, header_count: 300, uri: 1MiB, requests: 0, streams: 0, window: 1GiB, idle: 0s }\n",
     ),

@@ -3,7 +3,7 @@
 
 use crate::harness::{
     Answer, Authority, Client, Gateway, Http2, Issuer, LoginIssuer, Modern, Origin, Streams, Visitor, binary,
-    curl, send, trailers, wait_until,
+    curl, send, trailers, turned_away, wait_until,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -247,6 +247,21 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /office", 404, &["route_not_found"]),
         ],
     ),
+    Example {
+        name: "connection-limits.yaml",
+        asks: &[ask("web", "GET /", 200, &["hello"])],
+        more: |gateway| {
+            let open = "tollgate_connections{listener=\"web\"}";
+            wait_until("the one before has gone", || gateway.metric(open) == 0.0);
+            let mut clients = [Client::new(gateway.web()), Client::new(gateway.web())];
+            for client in &mut clients {
+                assert_eq!(client.get("a", "/", "").status, 200);
+            }
+            assert!(turned_away(gateway.web()), "the third of two");
+            let refused = "tollgate_connections_refused_total{listener=\"web\",cause=\"client\"}";
+            wait_until("it is counted", || gateway.metric(refused) == 1.0);
+        },
+    },
     example(
         "consumers.yaml",
         &[
@@ -538,6 +553,22 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /b", 405, &["allow: post"]),
         ],
     ),
+    Example {
+        name: "proxy-protocol.yaml",
+        asks: &[ask("direct", "GET /", 200, &["x-forwarded-for: 127.0.0.1\n"])],
+        more: |gateway| {
+            let mut named = Client::new(gateway.web());
+            named.write("PROXY TCP4 192.0.2.7 198.51.100.1 4660 80\r\n");
+            let answer = named.get("a", "/", "");
+            assert!(answer.text().contains("x-forwarded-for: 192.0.2.7\n"), "{}", answer.text());
+            let mut denied = Client::new(gateway.web());
+            denied.write("PROXY TCP4 192.0.2.66 198.51.100.1 4660 80\r\n");
+            assert_eq!(denied.get("a", "/", "").status, 403);
+            let mut silent = Client::new(gateway.web());
+            silent.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+            assert!(silent.is_closed(), "a balancer must name the client");
+        },
+    },
     example(
         "rbac.yaml",
         &[

@@ -13,6 +13,7 @@ use crate::telemetry::error_log::ErrorLog;
 use crate::telemetry::metrics::{CertificateExpiry, Metrics, MetricsSettings, ReloadOutcome};
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
+use nix::sys::resource::{Resource, getrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::net::TcpListener;
@@ -302,6 +303,29 @@ fn bind_at(address: std::net::SocketAddr, path: ConfigPath) -> Result<TcpListene
     bind(address).map_err(|problem| Box::new(Finding::error(path, problem)))
 }
 
+/// Open connections of the admin listener. File descriptors are kept for them, so that it can be reached
+/// when clients have all others.
+const ADMIN_CONNECTIONS: u32 = 64;
+/// File descriptors that are neither sockets of listeners nor connections: reactors, logs, files of a
+/// configuration that is read, calls of the gateway's own.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// How many clients' connections all listeners together may have when the process may have `limit` file
+/// descriptors: what is left after listening sockets, the admin listener and the rest, less a share for
+/// upstream connections, which is at most half. At least 16.
+pub fn most_connections(config: &Config, limit: u64) -> usize {
+    let workers = config.process.workers.count() as u64;
+    let listening = (config.listeners.len() as u64 + 1) * (workers + 1);
+    let left = limit.saturating_sub(listening + u64::from(ADMIN_CONNECTIONS) + OTHER_DESCRIPTORS);
+    let upstream = u64::from(config.process.upstream_connections).min(left / 2);
+    usize::try_from(left - upstream).unwrap_or(usize::MAX).max(16)
+}
+
+/// How many file descriptors the process may have.
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
 /// The number of the admin listener, which has a handle of its own.
 const ADMIN: ListenerId = ListenerId(0);
 
@@ -312,7 +336,12 @@ pub fn admin_spec(admin: &Admin, socket: TcpListener) -> ListenerSpec {
         address: admin.address,
         tls: None,
         h2c: false,
-        limits: Limits::default(),
+        limits: Limits {
+            connections: ADMIN_CONNECTIONS,
+            client_connections: ADMIN_CONNECTIONS,
+            ..Limits::default()
+        },
+        proxy_protocol: None,
         trusted_proxies: Vec::new(),
         policies: Policies::default(),
         error_pages: BTreeMap::new(),
@@ -360,6 +389,7 @@ impl InForce {
     /// Swaps the snapshot, then tells the listeners what new connections get, and those that went
     /// that they did.
     fn publish(&self, before: &Snapshot, after: &Arc<Snapshot>, added: Vec<ListenerSpec>) {
+        self.listeners.limit_connections(most_connections(&after.config, descriptor_limit()));
         self.current.publish(Arc::clone(after));
         for old in before.listeners.iter().flatten() {
             match after.listener(old.id).filter(|new| new.config.address == old.config.address) {
@@ -480,5 +510,29 @@ pub const fn level(level: LogLevel) -> log::LevelFilter {
         LogLevel::Info => log::LevelFilter::Info,
         LogLevel::Debug => log::LevelFilter::Debug,
         LogLevel::Trace => log::LevelFilter::Trace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out() {
+        let mut config = Config::default();
+        config.process.workers = crate::config::model::process::Workers::Count(3);
+        config.process.upstream_connections = 4096;
+        // One listening socket and three accept tasks for the admin listener.
+        let kept = 4 + 64 + 64;
+        for (limit, most) in [
+            (0, 16),
+            (100, 16),
+            (1024, (1024 - kept) / 2),
+            (8192 + kept, 4096),
+            (1 << 20, (1 << 20) - kept - 4096),
+            (u64::MAX, u64::MAX - kept - 4096),
+        ] {
+            assert_eq!(most_connections(&config, limit), usize::try_from(most).unwrap(), "{limit}");
+        }
     }
 }

@@ -1,7 +1,9 @@
-use super::connection::{self, Server};
+use super::connection::{self, Accepted, Server};
+use super::counters::Refusal;
 use super::listeners::{Gate, OpenConnection};
-use super::slot::Slot;
+use super::slot::{Handshake, Settings, Slot};
 use pingora_core::apps::HttpServerApp;
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +16,17 @@ const REST: Duration = Duration::from_millis(100);
 /// Connections that are still taken from the queue of a socket that closes. More are reset by the
 /// kernel: a flood must not keep a listener alive.
 const LAST_CALL: usize = 1024;
+
+/// Where connections come from: a listening socket.
+pub(super) trait Door: Sync {
+    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Door for TcpListener {
+    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send {
+        TcpListener::accept(self)
+    }
+}
 
 /// Accepts on one duplicate of a listener's socket until the listener or the gate closes.
 pub(super) async fn run<A>(server: Arc<Server<A>>, slot: Arc<Slot>, socket: std::net::TcpListener)
@@ -39,7 +52,7 @@ where
     }
 }
 
-async fn accept_while_open<A>(server: &Arc<Server<A>>, slot: &Arc<Slot>, listener: &TcpListener)
+pub(super) async fn accept_while_open<A>(server: &Arc<Server<A>>, slot: &Arc<Slot>, listener: &impl Door)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -88,14 +101,42 @@ where
     }
 }
 
-fn serve<A>(server: &Arc<Server<A>>, slot: &Arc<Slot>, stream: TcpStream, peer: SocketAddr)
+fn serve<A>(server: &Arc<Server<A>>, slot: &Arc<Slot>, tcp: TcpStream, peer: SocketAddr)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    // Later: caps on connections, of the listener and of the client's address, refuse here.
-    let open = OpenConnection::new(server.shared.clone(), slot.clone());
-    // On this worker: the socket belongs to its reactor.
-    tokio::spawn(connection::run(server.clone(), open, stream, peer));
+    match admit(server, slot, peer) {
+        Ok((open, handshake, settings)) => {
+            slot.counters.accept();
+            // Boxed: what it begins with would be carried along for the connection's whole life.
+            let accepted = Box::new(Accepted { open, handshake, settings, tcp, peer });
+            // On this worker: the socket belongs to its reactor.
+            tokio::spawn(connection::run(server.clone(), accepted));
+        }
+        Err(cause) => {
+            // Reset, which leaves nothing behind in the kernel either.
+            let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+            slot.counters.refused(cause);
+            server.observer.refused(&slot.name, peer, cause);
+        }
+    }
+}
+
+/// Counts a connection in under every bound that is known to hold for it by now.
+fn admit<A>(
+    server: &Server<A>,
+    slot: &Arc<Slot>,
+    peer: SocketAddr,
+) -> Result<(OpenConnection, Option<Handshake>, Arc<Settings>), Refusal> {
+    let settings = slot.settings();
+    let limits = settings.limits();
+    let mut open = OpenConnection::enter(&server.shared, slot, limits.connections)?;
+    open.count_for(peer.ip(), &settings)?;
+    let handshake = match settings.tls.is_some() || settings.is_balancer(peer.ip()) {
+        true => Some(Handshake::begin(slot, limits.handshakes).ok_or(Refusal::Handshakes)?),
+        false => None,
+    };
+    Ok((open, handshake, settings))
 }
 
 /// The client is gone already; the next connection is another matter (accept(2)).

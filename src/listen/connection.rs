@@ -1,10 +1,12 @@
 use super::conn_info::{ConnInfo, HeaderState, Origin};
-use super::counters::Unseen;
+use super::counters::{Refusal, Unseen};
 use super::edge::{Edge, Protocol, Timer, timer};
 use super::http2::Http2App;
 use super::listeners::{OpenConnection, Shared};
 use super::observer::Observer;
-use super::tls::{Failed, TlsSetup};
+use super::proxy_protocol;
+use super::slot::{Handshake, Settings};
+use super::tls::Failed;
 use super::transport::Transport;
 use futures_util::future::{FusedFuture, FutureExt as _};
 use pingora_core::apps::{HttpServerApp, ServerApp};
@@ -18,6 +20,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
 /// How long an idle connection may still send a request when we are going away: its client has not
@@ -31,43 +34,77 @@ pub(super) struct Server<A> {
     pub(super) observer: Arc<dyn Observer>,
 }
 
+/// A connection that was just accepted, and what it is counted by.
+pub(super) struct Accepted {
+    pub(super) open: OpenConnection,
+    /// On a connection that does not begin with a request.
+    pub(super) handshake: Option<Handshake>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) tcp: TcpStream,
+    pub(super) peer: SocketAddr,
+}
+
+/// A connection on which requests may begin.
+enum Established {
+    Plain(Box<Edge<TcpStream>>),
+    Tls(Box<Edge<TlsStream<TcpStream>>>),
+}
+
 /// Serves a connection to its end.
-pub(super) async fn run<A>(server: Arc<Server<A>>, open: OpenConnection, tcp: TcpStream, peer: SocketAddr)
+pub(super) async fn run<A>(server: Arc<Server<A>>, accepted: Box<Accepted>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let fd = tcp.as_raw_fd();
+    let Accepted { mut open, handshake, settings, tcp, peer } = *accepted;
     let Ok(local) = tcp.local_addr() else { return };
     // Pingora writes whole messages; waiting for more would only delay them.
     let _ = tcp.set_nodelay(true);
-    let settings = open.slot().settings();
-    // Later: the PROXY protocol is read here, before TLS, and replaces `peer`.
     let origin = open.slot().origin(settings.config.clone(), local, peer);
-    let Some(tls) = settings.tls.clone() else {
-        let Ok(edge) = Edge::new(tcp, fd, Arc::new(ConnInfo::new(origin, None))) else { return };
-        return serve(&server, &open, Box::new(edge)).await;
-    };
-    drop(settings);
+    if handshake.is_none() {
+        drop(settings);
+        let Some(edge) = plain(tcp, origin) else { return };
+        return serve(&server, &open, edge).await;
+    }
     // On its own: a handshake's state is large, and would stay in this task for the connection's life.
-    let edge = Box::pin(establish(&server, &open, tls, tcp, origin)).await;
-    if let Some(edge) = edge {
-        serve(&server, &open, edge).await;
+    let established = Box::pin(establish(&server, &mut open, settings, tcp, origin)).await;
+    drop(handshake);
+    match established {
+        Some(Established::Plain(edge)) => serve(&server, &open, edge).await,
+        Some(Established::Tls(edge)) => serve(&server, &open, edge).await,
+        None => {}
     }
 }
 
-/// Does the TLS handshake. None if it came to nothing.
+fn plain(tcp: TcpStream, origin: Origin) -> Option<Box<Edge<TcpStream>>> {
+    let fd = tcp.as_raw_fd();
+    Edge::new(tcp, fd, Arc::new(ConnInfo::new(origin, None))).ok().map(Box::new)
+}
+
+/// Reads what comes before the first request: the PROXY header, the TLS handshake. None if it came to
+/// nothing.
 async fn establish<A>(
     server: &Server<A>,
-    open: &OpenConnection,
-    tls: Arc<TlsSetup>,
-    tcp: TcpStream,
-    origin: Origin,
-) -> Option<Box<Edge<TlsStream<TcpStream>>>> {
+    open: &mut OpenConnection,
+    settings: Arc<Settings>,
+    mut tcp: TcpStream,
+    mut origin: Origin,
+) -> Option<Established> {
+    if let Some(spoken) = settings.config.proxy_protocol.as_ref()
+        && settings.is_balancer(origin.peer.ip())
+    {
+        let named = introduce(open, &settings, &mut tcp, &mut origin, spoken.time.get()).await;
+        if let Err(cause) = named {
+            open.slot().counters.refused(cause);
+            server.observer.refused(&origin.name, origin.peer, cause);
+            return None;
+        }
+    }
+    let Some(tls) = &settings.tls else { return plain(tcp, origin).map(Established::Plain) };
     let fd = tcp.as_raw_fd();
     match tls.handshake(tcp).await {
         Ok((stream, client)) => {
             let info = ConnInfo::new(origin, Some(client));
-            Edge::new(stream, fd, Arc::new(info)).ok().map(Box::new)
+            Edge::new(stream, fd, Arc::new(info)).ok().map(|edge| Established::Tls(Box::new(edge)))
         }
         Err(Failed { cause, detail }) => {
             open.slot().counters.handshake_failed(cause);
@@ -75,6 +112,24 @@ async fn establish<A>(
             None
         }
     }
+}
+
+/// Reads the PROXY header and puts the client that it names in the balancer's place.
+async fn introduce(
+    open: &mut OpenConnection,
+    settings: &Settings,
+    tcp: &mut TcpStream,
+    origin: &mut Origin,
+    time: Duration,
+) -> Result<(), Refusal> {
+    let Ok(Ok(named)) = pingora_timeout::timeout(time, proxy_protocol::read(tcp)).await else {
+        return Err(Refusal::ProxyProtocol);
+    };
+    if let Some(client) = named {
+        origin.peer = client;
+        open.count_for(client.ip(), settings)?;
+    }
+    Ok(())
 }
 
 async fn serve<A, S>(server: &Server<A>, open: &OpenConnection, mut edge: Box<Edge<S>>)
@@ -116,18 +171,26 @@ where
     // The header's deadline is HTTP/1's; from here on the idle time of HTTP/2 bounds a silent client.
     info.header_complete();
     let app = Arc::new(Http2App::new(server.app.clone(), info.limits()));
+    // A connection's own word to leave: the listener's, or that of its age.
+    let (retire, retired) = watch::channel(false);
     let leave = open.slot().leave_watch();
     tokio::select! {
         // Once over, the connection cannot be used again.
-        _ = app.process_new(edge, &leave) => {}
-        () = silent_after_goaway(&info, leave.clone()) => {}
+        _ = app.process_new(edge, &retired) => {}
+        () = async {
+            tokio::select! {
+                () = told(leave) => {}
+                () = pingora_timeout::sleep(info.limits().max_age.get()) => {}
+            }
+            retire.send_replace(true);
+            silent(&info).await;
+        } => {}
     }
 }
 
-/// Resolves when nothing has moved on a connection for a whole idle time after it was told to go
-/// away. Pingora would wait for ever for a client that has gone without a word.
-async fn silent_after_goaway(info: &ConnInfo, mut leave: ShutdownWatch) {
-    let _ = leave.wait_for(|leaving| *leaving).await;
+/// Resolves when nothing has moved on a connection, which was told to go away, for a whole idle time.
+/// Pingora would wait for ever for a client that has gone without a word.
+async fn silent(info: &ConnInfo) {
     loop {
         let before = (info.received(), info.sent());
         pingora_timeout::sleep(info.limits().idle.get()).await;
@@ -155,7 +218,7 @@ where
         }
         let mut session = ServerSession::new_http1(edge);
         prepare(&mut session, carried, &info, *leave.borrow());
-        session.set_keepalive_reuses_remaining(Some(reuses_left));
+        session.set_keepalive_reuses_remaining(Some(if idle.is_aged() { 0 } else { reuses_left }));
         let Some(reused) = server.app.process_new_http(session, &leave).await else {
             return note_unseen(server, open, &info, before);
         };
@@ -195,7 +258,7 @@ async fn wait_for_data<S: Transport>(
     idle: &mut IdleTimer,
     fresh: bool,
 ) -> bool {
-    // Later: a greatest age of connections ends this wait, too.
+    idle.begin();
     let gone = async {
         if !told.is_terminated() {
             told.await;
@@ -217,29 +280,43 @@ async fn told(mut leave: ShutdownWatch) {
     let _ = leave.wait_for(|leaving| *leaving).await;
 }
 
-/// The bound on how long a connection may be idle. A busy one would set a timer and take it back
-/// for each request; this one is left to run, and looks at the clock when it has.
+/// The bounds on how long a connection may be idle, and on its age. A busy one would set a timer and
+/// take it back for each request; this one is left to run, and looks at the clock when it has. Its age
+/// needs no timer: it matters when a request begins.
 struct IdleTimer {
     limit: Duration,
+    /// When the connection is too old.
+    aged: Instant,
+    /// When the wait began.
+    since: Instant,
     running: Option<Timer>,
 }
 
 impl IdleTimer {
     fn new(info: &ConnInfo) -> Self {
-        Self { limit: info.limits().idle.get(), running: None }
+        let since = Instant::now();
+        let aged = since + info.limits().max_age.get();
+        Self { limit: info.limits().idle.get(), aged, since, running: None }
+    }
+
+    /// Another wait begins.
+    fn begin(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Whether the connection was too old when the last wait began. The request that ends it is told
+    /// so: to close without a word might lose one that is on its way.
+    fn is_aged(&self) -> bool {
+        self.since >= self.aged
     }
 
     /// Resolves when nothing else has for the whole limit.
     async fn over(&mut self) {
-        let since = Instant::now();
         let mut left = self.limit;
-        loop {
+        while !left.is_zero() {
             self.running.get_or_insert_with(|| timer(left)).await;
             self.running = None;
-            left = self.limit.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                return;
-            }
+            left = self.limit.saturating_sub(self.since.elapsed());
         }
     }
 }

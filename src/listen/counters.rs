@@ -6,8 +6,24 @@ pub struct Counters {
     accepted: AtomicU64,
     open: AtomicUsize,
     accept_errors: AtomicU64,
+    refused: [AtomicU64; Refusal::ALL.len()],
     handshake_failures: [AtomicU64; HandshakeFailure::ALL.len()],
     unseen: [AtomicU64; Unseen::ALL.len()],
+}
+
+/// Why a connection was closed before anything was asked on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// All listeners together have as many as there are file descriptors for.
+    Descriptors,
+    /// The listener has `limits.connections`.
+    Listener,
+    /// The client has `limits.client_connections`.
+    Client,
+    /// `limits.handshakes` are in the TLS handshake or before it.
+    Handshakes,
+    /// It had to begin with a PROXY header, and did not, or not in time.
+    ProxyProtocol,
 }
 
 /// Why a TLS handshake came to nothing.
@@ -42,6 +58,23 @@ pub enum Unseen {
     Aborted,
     /// Nothing was asked: the client left, or it was idle for too long, or we are going away.
     Idle,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Descriptors, Self::Listener, Self::Client, Self::Handshakes, Self::ProxyProtocol];
+
+    /// A word for a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors",
+            Self::Listener => "listener",
+            Self::Client => "client",
+            Self::Handshakes => "handshakes",
+            Self::ProxyProtocol => "proxy_protocol",
+        }
+    }
 }
 
 impl HandshakeFailure {
@@ -103,6 +136,11 @@ impl Counters {
         self.accept_errors.load(Ordering::Relaxed)
     }
 
+    /// Connections that were refused for this cause.
+    pub fn refusals(&self, cause: Refusal) -> u64 {
+        self.refused[cause as usize].load(Ordering::Relaxed)
+    }
+
     /// TLS handshakes that came to nothing for this cause.
     pub fn handshake_failures(&self, cause: HandshakeFailure) -> u64 {
         self.handshake_failures[cause as usize].load(Ordering::Relaxed)
@@ -114,9 +152,17 @@ impl Counters {
         self.unseen[cause as usize].load(Ordering::Relaxed)
     }
 
-    pub(super) fn opened(&self) {
+    /// Counts a connection in, and answers how many were open before.
+    pub(super) fn opened(&self) -> usize {
+        self.open.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn accept(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self, cause: Refusal) {
+        self.refused[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn closed(&self) {

@@ -1,10 +1,11 @@
-use super::counters::Counters;
+use super::caps::Client;
+use super::counters::{Counters, Refusal};
 use super::slot::{ListenerSpec, Settings, Slot};
 use super::tls::TlsSetup;
 use crate::config::model::listener::Listener;
 use crate::values::{ListenerId, Name, Problem};
 use parking_lot::{Mutex, RwLock};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, watch};
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) gate: watch::Sender<Gate>,
     /// Connections of all listeners, those that are leaving included.
     connections: AtomicUsize,
+    /// How many of them there may be.
+    most: AtomicUsize,
     /// Accept tasks that each listener is to have; 0 until the service runs.
     accept_tasks: AtomicUsize,
     /// Bumped when somebody who waits for a state should look again.
@@ -47,6 +50,8 @@ pub(super) struct Shared {
 pub(super) struct OpenConnection {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
+    /// Whom it counts for.
+    client: Option<Client>,
 }
 
 impl Default for Listeners {
@@ -63,6 +68,7 @@ impl Listeners {
             slots: RwLock::default(),
             gate: watch::Sender::new(Gate::Paused),
             connections: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
             accept_tasks: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
             start,
@@ -152,6 +158,12 @@ impl Listeners {
     /// Waits until the service runs, so that only the gate keeps connections waiting.
     pub async fn started(&self) {
         self.shared.wait_until(|shared| shared.accept_tasks.load(Ordering::Acquire) > 0).await;
+    }
+
+    /// Sets how many connections all listeners together may have; a further one is closed at once.
+    /// No bound at first.
+    pub fn limit_connections(&self, most: usize) {
+        self.shared.most.store(most, Ordering::Release);
     }
 
     /// Waits until every accept task of every listener has asked for a connection.
@@ -244,10 +256,33 @@ impl Shared {
 }
 
 impl OpenConnection {
-    pub(super) fn new(shared: Arc<Shared>, slot: Arc<Slot>) -> Self {
-        shared.connections.fetch_add(1, Ordering::AcqRel);
-        slot.counters.opened();
-        Self { shared, slot }
+    /// Counts a connection in, if there is room for one.
+    pub(super) fn enter(shared: &Arc<Shared>, slot: &Arc<Slot>, most: u32) -> Result<Self, Refusal> {
+        let of_all = shared.connections.fetch_add(1, Ordering::AcqRel);
+        let of_listener = slot.counters.opened();
+        // Dropped, it counts itself out.
+        let open = Self { shared: shared.clone(), slot: slot.clone(), client: None };
+        if of_all >= shared.most.load(Ordering::Acquire) {
+            return Err(Refusal::Descriptors);
+        }
+        if of_listener >= most as usize {
+            return Err(Refusal::Listener);
+        }
+        Ok(open)
+    }
+
+    /// Counts it for the client at this address, if it is one client and may have another connection.
+    pub(super) fn count_for(&mut self, address: IpAddr, settings: &Settings) -> Result<(), Refusal> {
+        if !settings.is_one_client(address) {
+            return Ok(());
+        }
+        let limits = settings.limits();
+        let client = Client::of(address, limits.client_prefix);
+        if !self.slot.clients.enter(client, limits.client_connections) {
+            return Err(Refusal::Client);
+        }
+        self.client = Some(client);
+        Ok(())
     }
 
     pub(super) fn slot(&self) -> &Slot {
@@ -257,6 +292,9 @@ impl OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.slot.clients.leave(client);
+        }
         self.slot.counters.closed();
         if self.shared.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shared.wake();

@@ -2,8 +2,8 @@
 //! that it serves. It knows no gateway, no routing and no metrics.
 //!
 //! From accept to app: [`Listeners`] holds the sockets and the gate, [`Service`] runs the accept
-//! tasks (`accept`), each connection gets a task (`connection`) that reads the TLS handshake
-//! (`tls`), makes an [`Edge`] of the stream, finds out the protocol, and feeds the app: requests of
+//! tasks (`accept`), which refuse what is beyond a bound (`caps`); each other connection gets a task
+//! (`connection`) that reads the PROXY header (`proxy_protocol`) and the TLS handshake (`tls`), makes an [`Edge`] of the stream, finds out the protocol, and feeds the app: requests of
 //! HTTP/1 one after the other, HTTP/2 through Pingora's own loop (`http2`). The app finds
 //! [`ConnInfo`] in a session's digest.
 //!
@@ -11,6 +11,7 @@
 //! remove a listener, and an idle connection costs it 100 KiB; here 2 KiB.
 
 mod accept;
+mod caps;
 mod conn_info;
 mod connection;
 mod counters;
@@ -18,6 +19,7 @@ mod edge;
 mod http2;
 mod listeners;
 mod observer;
+pub mod proxy_protocol;
 mod request_line;
 mod service;
 mod slot;
@@ -29,7 +31,7 @@ mod transport;
 mod write_buffer;
 
 pub use conn_info::ConnInfo;
-pub use counters::{Counters, HandshakeFailure, Unseen};
+pub use counters::{Counters, HandshakeFailure, Refusal, Unseen};
 pub use edge::Edge;
 pub use listeners::Listeners;
 pub use observer::{Observer, Unobserved};

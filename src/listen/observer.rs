@@ -1,5 +1,5 @@
 use super::conn_info::ConnInfo;
-use super::counters::{HandshakeFailure, Unseen};
+use super::counters::{HandshakeFailure, Refusal, Unseen};
 use crate::values::Name;
 use std::net::SocketAddr;
 
@@ -9,6 +9,9 @@ use std::net::SocketAddr;
 pub trait Observer: Send + Sync + 'static {
     /// A request on HTTP/1 came to nothing before the app got it.
     fn unseen(&self, _connection: &ConnInfo, _cause: Unseen) {}
+
+    /// A connection was closed before anything was asked on it.
+    fn refused(&self, _listener: &Name, _peer: SocketAddr, _cause: Refusal) {}
 
     /// A TLS handshake came to nothing. `detail` says more than the cause, in rustls's words.
     fn handshake_failed(&self, _listener: &Name, _peer: SocketAddr, _cause: HandshakeFailure, _detail: &str) {

@@ -1,12 +1,13 @@
+use super::caps::Clients;
 use super::conn_info::Origin;
 use super::counters::Counters;
 use super::tls::TlsSetup;
-use crate::config::model::listener::Listener;
+use crate::config::model::listener::{Limits, Listener};
 use crate::values::{ListenerId, Name};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
@@ -18,6 +19,9 @@ pub(super) struct Slot {
     pub(super) name: Name,
     pub(super) address: SocketAddr,
     pub(super) counters: Arc<Counters>,
+    pub(super) clients: Clients,
+    /// Connections in the TLS handshake or before it.
+    handshakes: AtomicUsize,
     settings: ArcSwap<Settings>,
     /// Ours until the listener goes; accept tasks work on duplicates, which share its queue.
     socket: Mutex<Option<TcpListener>>,
@@ -35,6 +39,10 @@ pub(super) struct Settings {
     pub(super) tls: Option<Arc<TlsSetup>>,
 }
 
+/// A connection that is in the TLS handshake or before it.
+#[derive(Debug)]
+pub(super) struct Handshake(Arc<Slot>);
+
 /// A listener to be added: what it is called, what it is to do, and the socket it does it on.
 #[derive(Debug)]
 pub struct ListenerSpec {
@@ -50,6 +58,42 @@ pub struct ListenerSpec {
     pub tls: Option<Arc<TlsSetup>>,
 }
 
+impl Settings {
+    pub(super) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    /// Whether connections from this address begin with a PROXY header.
+    pub(super) fn is_balancer(&self, address: IpAddr) -> bool {
+        self.config
+            .proxy_protocol
+            .as_ref()
+            .is_some_and(|spoken| spoken.from.iter().any(|network| network.contains(address)))
+    }
+
+    /// Whether the connections of this address are counted together: it speaks for itself alone.
+    pub(super) fn is_one_client(&self, address: IpAddr) -> bool {
+        !self.is_balancer(address)
+            && !self.config.trusted_proxies.iter().any(|network| network.contains(address))
+    }
+}
+
+impl Handshake {
+    /// Counts one in; `None` if there are `most` already.
+    pub(super) fn begin(slot: &Arc<Slot>, most: u32) -> Option<Self> {
+        let before = slot.handshakes.fetch_add(1, Ordering::AcqRel);
+        // Dropped, it counts itself out.
+        let handshake = Self(slot.clone());
+        (before < most as usize).then_some(handshake)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Slot {
     pub(super) fn new(spec: ListenerSpec) -> std::io::Result<Self> {
         let ListenerSpec { id, name, config, socket, tls } = spec;
@@ -60,6 +104,8 @@ impl Slot {
             name,
             address: socket.local_addr()?,
             counters: Arc::default(),
+            clients: Clients::default(),
+            handshakes: AtomicUsize::new(0),
             settings: ArcSwap::from_pointee(Settings { config, tls }),
             socket: Mutex::new(Some(socket)),
             accepting: AtomicUsize::new(0),

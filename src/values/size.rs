@@ -15,6 +15,11 @@ const SIZE: Measure = Measure {
 };
 
 impl ByteSize {
+    /// `n` bytes, for defaults.
+    pub const fn of(n: u64) -> Self {
+        Self(n)
+    }
+
     /// `n` KiB, for defaults.
     pub const fn kib(n: u64) -> Self {
         Self(n << 10)

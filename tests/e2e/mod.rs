@@ -4,6 +4,7 @@ mod admin;
 mod authorize;
 mod bodies;
 mod compress;
+mod connections;
 mod discovery;
 mod door;
 mod faults;

@@ -61,6 +61,16 @@ impl Answer {
     }
 }
 
+/// True if a gateway takes no connection here: it is reset while the client connects, or at once after.
+pub fn turned_away(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return true };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    match stream.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
 /// A connection that says exactly what a test tells it to.
 pub struct Client {
     reader: BufReader<TcpStream>,

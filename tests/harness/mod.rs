@@ -14,7 +14,7 @@ mod process;
 mod streams;
 
 pub use authority::Authority;
-pub use client::{Answer, Client, abort, get, send};
+pub use client::{Answer, Client, abort, get, send, turned_away};
 pub use dns::Dns;
 pub use gateway::Gateway;
 pub use http2::Http2;

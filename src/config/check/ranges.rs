@@ -69,11 +69,25 @@ fn listener(listener: &Listener, path: &ConfigPath, findings: &mut Findings) {
         ("idle", limits.idle),
         ("body_time", limits.body_time),
         ("write_time", limits.write_time),
+        ("max_age", limits.max_age),
     ] {
         some_time(time, &at, field, findings);
     }
     for (field, time) in [("idle", limits.upgraded.idle), ("age", limits.upgraded.age)] {
         some_time(time, &at.key("upgraded"), field, findings);
+    }
+    number(limits.connections.into(), (1, 10_000_000), &at, "connections", findings);
+    number(limits.client_connections.into(), (1, 10_000_000), &at, "client_connections", findings);
+    number(limits.client_prefix.into(), (16, 128), &at, "client_prefix", findings);
+    number(limits.handshakes.into(), (1, 1_000_000), &at, "handshakes", findings);
+    if let Some(proxy_protocol) = &listener.proxy_protocol {
+        let at = path.key("proxy_protocol");
+        some_time(proxy_protocol.time, &at, "time", findings);
+        if proxy_protocol.from.is_empty() {
+            let problem = Problem::new("nobody may speak the PROXY protocol")
+                .remedy("name the balancers' networks, or leave `proxy_protocol` out");
+            findings.error(at.key("from"), problem);
+        }
     }
     if let Some(tls) = &listener.tls {
         some_time(tls.handshake_time, &path.key("tls"), "handshake_time", findings);

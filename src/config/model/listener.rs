@@ -22,6 +22,8 @@ pub struct Listener {
     /// Sizes, counts and times.
     #[serde(default)]
     pub limits: Limits,
+    /// The PROXY protocol, versions 1 and 2, where balancers before this listener speak it.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Networks whose `x-forwarded-*`, `forwarded`, `traceparent` and `x-request-id` are believed.
     /// Default none.
     #[serde(default)]
@@ -33,6 +35,24 @@ pub struct Listener {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, PathBuf>")]
     pub error_pages: BTreeMap<u16, PathBuf>,
+}
+
+/// Who begins connections with the PROXY protocol, which names the client that stands behind.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks of the balancers that speak it. They must: a connection of theirs that begins otherwise
+    /// is closed. From any other address it is not read, and a client that tries gets what malformed
+    /// requests get.
+    #[schemars(length(min = 1))]
+    pub from: Vec<Network>,
+    /// How long its header may take to come. Default 5s.
+    #[serde(default = "five_seconds")]
+    pub time: Duration,
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
 }
 
 /// TLS of a listener. Names come from the certificates.
@@ -131,10 +151,34 @@ pub struct Limits {
     pub header_time: Duration,
     /// How long a connection may be idle between requests. Default 60s.
     pub idle: Duration,
-    /// How long a client may pause while it sends a body. Default 30s.
+    /// How long a client may pause while it sends a body. Default 30s. On HTTP/2, where an answer may
+    /// go on beside the body, `timeouts.read` of the upstream bounds the pause instead.
     pub body_time: Duration,
+    /// How many bytes a second a body must come at on average, once it has taken longer than
+    /// `body_time` and as long as no answer has begun. Default 256B; `0B` for no bound.
+    pub body_rate: ByteSize,
     /// How long a client may take to accept what is written to it before it counts as gone. Default 60s.
     pub write_time: Duration,
+    /// How old a connection may get. It ends with the request under way then (`Connection: close`, or
+    /// GOAWAY on HTTP/2). Default 1h.
+    pub max_age: Duration,
+    /// Open connections of this listener; a further one is closed at once. Default 100000. All
+    /// listeners together are bounded by the file descriptors that the process may have, of which
+    /// some are kept for upstreams and the admin listener.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub connections: u32,
+    /// Open connections of one client address; a further one is closed at once. Addresses in
+    /// `trusted_proxies` and in `proxy_protocol.from` speak for others and are not bounded. Default 1000.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub client_connections: u32,
+    /// How many leading bits of an IPv6 address make one client, since clients have whole networks.
+    /// Default 64; 16 to 128.
+    #[schemars(range(min = 16, max = 128))]
+    pub client_prefix: u8,
+    /// Connections that are in the TLS handshake or before the end of their PROXY header; a further one
+    /// is closed at once. Default 4096.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub handshakes: u32,
     /// Bounds on connections that were upgraded, to WebSocket for instance.
     pub upgraded: Upgraded,
 }
@@ -169,7 +213,13 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             body_time: Duration::from_secs(30),
+            body_rate: ByteSize::of(256),
             write_time: Duration::from_secs(60),
+            max_age: Duration::from_secs(3600),
+            connections: 100_000,
+            client_connections: 1000,
+            client_prefix: 64,
+            handshakes: 4096,
             upgraded: Upgraded::default(),
         }
     }

@@ -181,7 +181,7 @@ fn it_runs_in_pingoras_server() {
 /// What an idle connection costs is, beside the kernel's part, its task and its edge.
 #[test]
 fn an_idle_connection_is_small() {
-    fn size_of_answer<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+    fn size_of_answer<A, B, F>(_: fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
     let task = size_of_answer(crate::listen::connection::run::<TestApp>);

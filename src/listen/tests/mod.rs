@@ -1,14 +1,16 @@
 //! Real sockets, through `Service::start_service`, against a small app.
 
+mod caps;
 mod certificates;
 mod edge;
 mod http2;
 mod lifecycle;
 mod plain;
+mod proxy_protocol;
 mod tls;
 
 use super::tls::TlsSetup;
-use super::{ConnInfo, ListenerSpec, Listeners, Observer, Service, Unseen, bind};
+use super::{ConnInfo, ListenerSpec, Listeners, Observer, Refusal, Service, Unseen, bind};
 use crate::config::model::listener::Listener;
 use crate::values::ListenerId;
 use async_trait::async_trait;
@@ -210,6 +212,13 @@ pub(super) struct Client<S>(pub(super) BufReader<S>);
 impl Client<TcpStream> {
     pub(super) async fn connect(address: SocketAddr) -> Self {
         Self::over(patiently(TcpStream::connect(address)).await.unwrap())
+    }
+}
+
+/// Connects in vain: the connection is reset, which the client learns while it connects or later.
+pub(super) async fn turned_away(address: SocketAddr) {
+    if let Ok(stream) = patiently(TcpStream::connect(address)).await {
+        Client::over(stream).closed().await;
     }
 }
 

@@ -156,3 +156,31 @@ async fn a_client_that_accepts_nothing_is_let_go() {
     patiently(bench.listeners.drained()).await;
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_connection_ends_with_a_request_that_is_told_so() {
+    let bench = Bench::start();
+    let address = bench.add(0, listener("h2c: true\nlimits: { max_age: 1ms }"), None);
+    let mut old = Client::connect(address).await;
+    // It may be new yet when the first requests come.
+    let told = patiently(async {
+        loop {
+            let answer = old.get("/").await;
+            assert_eq!(answer.status, 200);
+            if answer.closes() {
+                break answer;
+            }
+        }
+    })
+    .await;
+    assert_eq!(told.body, "hello");
+    old.closed().await;
+
+    let stream = patiently(TcpStream::connect(address)).await.unwrap();
+    let (sender, connection) = patiently(h2::client::handshake(stream)).await.unwrap();
+    // GOAWAY ends it without an error, though the client would stay.
+    patiently(connection).await.unwrap();
+    drop(sender);
+    patiently(bench.listeners.drained()).await;
+    bench.stop().await;
+}

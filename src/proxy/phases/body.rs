@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The request's body is larger than it may be.
 pub fn too_long() -> Rejection {
@@ -41,8 +41,7 @@ pub fn request(
         cx.refused = Some(Box::new(too_long()));
         return Err(Error::explain(ErrorType::HTTPStatus(413), "the request's body is too large").into_down());
     }
-    // A client that always has one more byte would hold the upstream's connection for ever.
-    if !end && cx.left().is_zero() && !session.was_upgraded() {
+    if !end && !session.was_upgraded() && is_too_slow(session, cx, Instant::now()) {
         cx.refused = Some(Box::new(too_slow()));
         return Err(Error::explain(ErrorType::HTTPStatus(408), "the request's body is too slow").into_down());
     }
@@ -61,6 +60,23 @@ pub fn request(
         *body = None;
     }
     Ok(())
+}
+
+/// A client that always has one more byte would hold the upstream's connection for ever, or for longer
+/// than it is worth: until the answer begins, a body keeps up with the least rate. What came early is to
+/// its credit, so that an upstream that is slow to take the body is not held against the client.
+fn is_too_slow(session: &Session, cx: &RequestContext, now: Instant) -> bool {
+    if cx.left_at(now).is_zero() {
+        return true;
+    }
+    let Some(conn) = cx.conn.as_deref() else { return false };
+    let limits = conn.limits();
+    let least = limits.body_rate.bytes();
+    let began = cx.started + limits.body_time.get();
+    least > 0
+        && now > began
+        && session.response_written().is_none()
+        && (session.body_bytes_read() as u64) < least.saturating_mul((now - began).as_secs())
 }
 
 /// A chunk of the answer's body, or its end, which is no time to break off any more.

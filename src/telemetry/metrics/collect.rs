@@ -137,8 +137,14 @@ impl State {
             for (cause, count) in listener.unseen_counts() {
                 scrape.add(&table::UNSEEN, &[&listener.name, cause], count as f64);
             }
-            if let Some(open) = connections.as_ref().and_then(|connections| connections(*id)) {
-                scrape.add(&table::CONNECTIONS, &[&listener.name], open as f64);
+            let Some(known) = connections.as_ref().and_then(|connections| connections(*id)) else { continue };
+            scrape.add(&table::CONNECTIONS, &[&listener.name], known.open as f64);
+            scrape.add(&table::ACCEPT_ERRORS, &[&listener.name], known.accept_errors as f64);
+            for (cause, count) in known.refused {
+                scrape.add(&table::REFUSED, &[&listener.name, cause], count as f64);
+            }
+            for (cause, count) in known.handshakes_failed {
+                scrape.add(&table::HANDSHAKES_FAILED, &[&listener.name, cause], count as f64);
             }
         }
     }

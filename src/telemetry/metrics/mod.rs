@@ -73,8 +73,21 @@ pub struct CertificateExpiry {
     pub not_after: i64,
 }
 
-/// Open connections of a listener, asked at each scrape; `None` if it is not known.
-pub type ConnectionsOf = dyn Fn(ListenerId) -> Option<u64> + Send + Sync;
+/// What a listener knows of its connections. Causes are words of the code's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Open now.
+    pub open: u64,
+    /// Refused, by cause.
+    pub refused: Vec<(&'static str, u64)>,
+    /// TLS handshakes that failed, by cause.
+    pub handshakes_failed: Vec<(&'static str, u64)>,
+    /// Times that the kernel had none to give: no file descriptors, no memory.
+    pub accept_errors: u64,
+}
+
+/// The connections of a listener, asked at each scrape; `None` if it is not known.
+pub type ConnectionsOf = dyn Fn(ListenerId) -> Option<Connections> + Send + Sync;
 
 /// The endpoints of an upstream, or of several that share a label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -262,7 +275,7 @@ impl Metrics {
         *self.state.endpoints.lock() = Some(endpoints);
     }
 
-    /// Says who knows how many connections a listener has. It is asked at each scrape and may lock.
+    /// Says who knows about the connections of a listener. It is asked at each scrape and may lock.
     pub fn set_connections_source(&self, connections: Box<ConnectionsOf>) {
         *self.state.connections.lock() = Some(connections);
     }

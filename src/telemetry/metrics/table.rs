@@ -36,6 +36,12 @@ table! {
         "Requests that have begun and not ended.";
     CONNECTIONS GAUGE "tollgate_connections" ["listener"]
         "Open client connections.";
+    REFUSED COUNTER "tollgate_connections_refused_total" ["listener", "cause"]
+        "Connections that were closed at once: beyond limits.connections (listener), limits.client_connections (client), limits.handshakes (handshakes) or the file descriptors for clients (descriptors), or without their PROXY header (proxy_protocol).";
+    HANDSHAKES_FAILED COUNTER "tollgate_tls_handshakes_failed_total" ["listener", "cause"]
+        "TLS handshakes that came to nothing.";
+    ACCEPT_ERRORS COUNTER "tollgate_accept_errors_total" ["listener"]
+        "Times that accepting rested because the system had no file descriptor or memory for a connection.";
     UPSTREAM_CONNECTIONS COUNTER "tollgate_upstream_connections_total" ["upstream", "reused"]
         "Connections that requests got to their upstream: opened (false) or found in the pool (true).";
     RETRIES COUNTER "tollgate_retries_total" ["upstream"]

@@ -252,7 +252,14 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     way.count("token_expired");
     listener.unseen("header_too_large");
     metrics.reloaded(ReloadOutcome::Rejected);
-    metrics.set_connections_source(Box::new(|id| (id == PUBLIC).then_some(7)));
+    metrics.set_connections_source(Box::new(|id| {
+        (id == PUBLIC).then(|| Connections {
+            open: 7,
+            refused: vec![("client", 3)],
+            handshakes_failed: vec![("not_tls", 2)],
+            accept_errors: 1,
+        })
+    }));
     let count = EndpointCount { endpoints: 3, healthy: 2, failures: Some(1) };
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
     metrics.access_log_dropped().fetch_add(3, Ordering::Relaxed);
@@ -277,6 +284,9 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_authorize_denied_total{cause=\"role_missing\"} 1",
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"admitted\"} 1",
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"token_expired\"} 1",
+        "tollgate_connections_refused_total{listener=\"public\",cause=\"client\"} 3",
+        "tollgate_tls_handshakes_failed_total{listener=\"public\",cause=\"not_tls\"} 2",
+        "tollgate_accept_errors_total{listener=\"public\"} 1",
         "tollgate_retries_total{upstream=\"a\"} 1",
         "tollgate_upstream_healthy{upstream=\"a\"} 2",
         "tollgate_retries_barred_total{upstream=\"a\"} 1",
