@@ -205,18 +205,7 @@ fn a_head_has_its_time() {
 
     let mut drip = Client::new(gateway.web());
     drip.write("GET / HTTP/1.1\r\nhost: a\r\nx-slow: ");
-    let answer = std::thread::scope(|scope| {
-        let mut writer = drip.another();
-        let dripping = scope.spawn(move || {
-            while writer.try_write("a") {
-                std::thread::park_timeout(std::time::Duration::from_millis(20));
-            }
-        });
-        let answer = drip.read(false);
-        drip.close();
-        dripping.join().unwrap();
-        answer
-    });
+    let answer = drip.read_while_dripping();
     assert_eq!(answer.status, 408, "each byte is no new beginning");
     assert_eq!(origin.received().len(), 1);
     let unseen = "tollgate_unseen_requests_total{listener=\"web\",cause=\"timed_out\"}";
@@ -295,18 +284,7 @@ fn a_body_that_drips_comes_to_an_end() {
     ));
     let mut drip = Client::new(gateway.web());
     drip.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n");
-    let answer = std::thread::scope(|scope| {
-        let mut writer = drip.another();
-        let dripping = scope.spawn(move || {
-            while writer.try_write("a") {
-                std::thread::park_timeout(std::time::Duration::from_millis(20));
-            }
-        });
-        let answer = drip.read(false);
-        drip.close();
-        dripping.join().unwrap();
-        answer
-    });
+    let answer = drip.read_while_dripping();
     assert_eq!((told(&answer), answer.closes()), (refused(408, "request_timeout"), true));
     assert_eq!(origin.received().len(), 0);
 }

@@ -128,6 +128,22 @@ impl Client {
         answer
     }
 
+    /// Reads an answer while the body goes out byte by byte, and leaves.
+    pub fn read_while_dripping(&mut self) -> Answer {
+        std::thread::scope(|scope| {
+            let mut writer = self.another();
+            let dripping = scope.spawn(move || {
+                while writer.try_write("a") {
+                    std::thread::park_timeout(std::time::Duration::from_millis(20));
+                }
+            });
+            let answer = self.read(false);
+            self.close();
+            dripping.join().unwrap();
+            answer
+        })
+    }
+
     /// True if the gateway has closed the connection; waits for what it does.
     pub fn is_closed(&mut self) -> bool {
         match self.reader.fill_buf() {
