@@ -66,7 +66,7 @@ fn invitation(handle: &crate::server::Handle) -> String {
 }
 
 /// A thread for each connection: an origin for trying things out, not for load.
-fn serve(listener: &TcpListener, issuer: Option<&Arc<Issuer>>) {
+pub(super) fn serve(listener: &TcpListener, issuer: Option<&Arc<Issuer>>) {
     let name = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     for stream in listener.incoming().flatten() {
         let (name, issuer) = (name.clone(), issuer.cloned());
@@ -83,7 +83,7 @@ fn answer(stream: &TcpStream, name: &str, issuer: Option<&Issuer>) -> std::io::R
         if lines.read_line(&mut request_line)? == 0 {
             return Ok(());
         }
-        let mut length = 0_u64;
+        let (mut length, mut last) = (0_u64, false);
         loop {
             let mut line = String::new();
             if lines.read_line(&mut line)? == 0 {
@@ -93,6 +93,7 @@ fn answer(stream: &TcpStream, name: &str, issuer: Option<&Issuer>) -> std::io::R
             if field.eq_ignore_ascii_case("content-length") {
                 length = value.trim().parse().unwrap_or(0);
             }
+            last |= field.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close");
         }
         std::io::copy(&mut lines.by_ref().take(length), &mut std::io::sink())?;
         let asked = request_line.trim_end().trim_end_matches(" HTTP/1.1");
@@ -107,6 +108,9 @@ fn answer(stream: &TcpStream, name: &str, issuer: Option<&Issuer>) -> std::io::R
         writer.write_all(head.as_bytes())?;
         if !asked.starts_with("HEAD ") {
             writer.write_all(body.as_bytes())?;
+        }
+        if last {
+            return Ok(());
         }
     }
 }

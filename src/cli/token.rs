@@ -1,13 +1,10 @@
 //! `tollgate token`: a token of the demo's issuer.
 
 use super::{complain, issuer, print};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use crate::outbound::{Call, CallConfig, Outbound};
+use crate::values::Problem;
+use http::StatusCode;
 use std::process::ExitCode;
-use std::time::Duration;
-
-/// The longest answer that is read, in bytes.
-const LONGEST: u64 = 64 << 10;
 
 /// What the token says.
 pub(super) struct Asked {
@@ -31,7 +28,7 @@ pub(super) fn main(asked: &Asked) -> ExitCode {
         };
         query.append_pair(name, value);
     }
-    match fetch(&format!("/token?{}", query.finish())) {
+    match fetch(issuer::ADDRESS, &format!("/token?{}", query.finish())) {
         Ok(token) => {
             print(&token);
             ExitCode::SUCCESS
@@ -46,16 +43,33 @@ pub(super) fn main(asked: &Asked) -> ExitCode {
     }
 }
 
-fn fetch(target: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(issuer::ADDRESS)?;
-    let time = Some(Duration::from_secs(5));
-    stream.set_read_timeout(time)?;
-    stream.set_write_timeout(time)?;
-    write!(stream, "GET {target} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", issuer::ADDRESS)?;
-    let mut answer = String::new();
-    stream.take(LONGEST).read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
-        _ => Err(std::io::Error::other("it answered with something else")),
+fn fetch(address: &str, target: &str) -> Result<String, String> {
+    let url = format!("http://{address}{target}").parse().map_err(|problem: Problem| problem.to_string())?;
+    let client = Outbound::default().client(&CallConfig::default()).map_err(|problem| problem.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let answer = runtime.block_on(client.call(Call::get(url))).map_err(|failure| failure.to_string())?;
+    match String::from_utf8(answer.body.into()) {
+        Ok(token) if answer.status == StatusCode::OK => Ok(token),
+        _ => Err("it answered with something else".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{demo, issuer::Issuer};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_demos_issuer_gives_a_token_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let issuer = Arc::new(Issuer::new().unwrap());
+        std::thread::spawn(move || demo::serve(&listener, Some(&issuer)));
+        let token = fetch(&address, "/token?sub=bob").unwrap();
+        assert_eq!(token.trim().split('.').count(), 3, "{token}");
+        assert!(fetch(&address, "/nothing").is_err());
     }
 }
