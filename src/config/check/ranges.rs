@@ -5,36 +5,9 @@ use crate::config::Config;
 use crate::config::model::listener::Listener;
 use crate::config::model::route::{Redirect, Route, Target};
 use crate::config::model::telemetry::Telemetry;
+use crate::telemetry::access_log::field_names;
 use crate::values::{ByteSize, ConfigPath, Duration, Problem};
 
-const LOG_FIELDS: [&str; 26] = [
-    "time",
-    "request_id",
-    "trace_id",
-    "listener",
-    "route",
-    "upstream",
-    "endpoint",
-    "client",
-    "consumer",
-    "principal",
-    "auth",
-    "method",
-    "host",
-    "path",
-    "status",
-    "cause",
-    "bytes_received",
-    "bytes_sent",
-    "duration_ms",
-    "upstream_ms",
-    "connect_ms",
-    "attempts",
-    "tls_version",
-    "http_version",
-    "user_agent",
-    "query",
-];
 const MOST_BUCKETS: usize = 50;
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
@@ -144,8 +117,8 @@ fn telemetry(telemetry: &Telemetry, findings: &mut Findings) {
         for (index, field) in log.fields.iter().enumerate() {
             let header = field.strip_prefix("request.").or_else(|| field.strip_prefix("response."));
             let header = header.is_some_and(|name| http::HeaderName::try_from(name).is_ok());
-            if !header && !LOG_FIELDS.contains(&field.as_str()) {
-                let mut problem = Problem::unknown("field", field, LOG_FIELDS);
+            if !header && !field_names().any(|known| known == field) {
+                let mut problem = Problem::unknown("field", field, field_names());
                 if problem.remedy.as_ref().is_none_or(|remedy| !remedy.starts_with("did you mean")) {
                     problem = Problem::new(problem.what)
                         .remedy("a header is `request.NAME` or `response.NAME`; the schema lists the others");

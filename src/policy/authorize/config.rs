@@ -23,7 +23,7 @@ pub struct AuthorizeConfig {
     pub permissions: Option<Wanted>,
     /// Whether one of its roles must permit the method and the path of the request. Default: false.
     pub rbac: bool,
-    /// A condition in CEL over `request`, `principal`, `client` and `tls`, such as
+    /// A condition in CEL over `request`, `principal` and `client`, such as
     /// `principal.claims.tier == "gold"`. What has no value denies. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,

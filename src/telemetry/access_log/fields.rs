@@ -80,6 +80,14 @@ const DEFAULT: [(&str, Field); 22] = [
     ("http_version", Field::HttpVersion),
 ];
 
+/// Names that a line has only where they are asked for, besides those of headers.
+const ON_REQUEST: [&str; 4] = ["user_agent", "query", "principal", "auth"];
+
+/// The names of all fields but headers, which are `request.NAME` and `response.NAME`.
+pub fn field_names() -> impl Iterator<Item = &'static str> {
+    DEFAULT.iter().map(|(name, _)| *name).chain(ON_REQUEST)
+}
+
 #[derive(Clone, Debug)]
 enum Field {
     Time,
@@ -178,9 +186,8 @@ impl Field {
         }
         let known = DEFAULT.iter().find(|(known, _)| *known == name);
         known.map(|(_, field)| field.clone()).ok_or_else(|| {
-            let names = DEFAULT.iter().map(|(name, _)| *name);
-            let more = ["user_agent", "query", "principal", "auth", "request.NAME", "response.NAME"];
-            Problem::unknown("access log field", name, names.chain(more))
+            let headers = ["request.NAME", "response.NAME"];
+            Problem::unknown("access log field", name, field_names().chain(headers))
         })
     }
 

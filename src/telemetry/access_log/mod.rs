@@ -13,7 +13,7 @@ mod sink;
 mod tests;
 mod writer;
 
-pub use fields::Record;
+pub use fields::{Record, field_names};
 pub use sink::LogTarget;
 
 use super::random;
