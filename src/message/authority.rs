@@ -23,19 +23,25 @@ pub fn host(authority: &str) -> &str {
 /// True for a host with an optional port that RFC 3986 section 3.2.2 allows: a name of
 /// unreserved characters, sub-delimiters and escapes, or an IPv6 address in brackets.
 pub fn is_valid(authority: &str) -> bool {
-    let host_part = host(authority);
-    let port = &authority[host_part.len()..];
-    let port_fits = match port.strip_prefix(':') {
-        Some(digits) => digits.is_empty() || digits.parse::<u16>().is_ok(),
-        None => port.is_empty(),
+    let bytes = authority.as_bytes();
+    let name = bytes.iter().position(|c| !IN_NAME[usize::from(*c)]).unwrap_or(bytes.len());
+    let host = match bytes.get(name) {
+        None | Some(b':') => name,
+        Some(b'[') if name == 0 => match authority.find(']') {
+            Some(end) if authority[1..end].parse::<std::net::Ipv6Addr>().is_ok() => end + 1,
+            _ => return false,
+        },
+        Some(_) => return false,
     };
-    if !port_fits || host_part.is_empty() || host_part.len() > 255 {
-        return false;
-    }
-    if let Some(inner) = host_part.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return inner.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    host_part.bytes().all(|c| IN_NAME[usize::from(c)])
+    let port_fits = match authority[host..].strip_prefix(':') {
+        // `parse` would take a sign.
+        Some(digits) => {
+            let all_digits = digits.bytes().all(|c| c.is_ascii_digit());
+            digits.is_empty() || (all_digits && digits.parse::<u16>().is_ok())
+        }
+        None => host == bytes.len(),
+    };
+    port_fits && (1..=255).contains(&host)
 }
 
 /// The characters of a host that is a name, by a table: this is asked of each request.
@@ -73,8 +79,8 @@ mod tests {
             assert!(is_valid(good), "{good}");
         }
         for bad in [
-            "", ":80", "a b", "a@b", "a/b", "a:80:90", "[::1", "a:99999", "[zz]", "a\u{e9}", "a?b", "a#b",
-            "a\\b",
+            "", ":80", "a b", "a@b", "a/b", "a:80:90", "a:+80", "[::1]x", "[::1", "a:99999", "[zz]",
+            "a\u{e9}", "a?b", "a#b", "a\\b",
         ] {
             assert!(!is_valid(bad), "{bad}");
         }

@@ -92,19 +92,31 @@ impl TraceContext {
     }
 }
 
-/// An id in lower-case hexadecimal digits.
+/// The two digits of each byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// An id in lower-case hexadecimal digits, of which there is an even number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HexId<const DIGITS: usize>([u8; DIGITS]);
 
 impl<const DIGITS: usize> HexId<DIGITS> {
     pub(super) fn new(id: u128) -> Self {
         let bytes = id.to_be_bytes();
+        let mut digits = [b'0'; DIGITS];
         // Byte by byte: to shift all 128 bits for each digit costs several times as much.
-        Self(std::array::from_fn(|place| {
-            let digit = 2 * bytes.len() - DIGITS + place;
-            let byte = bytes[digit / 2];
-            b"0123456789abcdef"[usize::from(if digit.is_multiple_of(2) { byte >> 4 } else { byte & 0xf })]
-        }))
+        for (pair, byte) in digits.rchunks_exact_mut(2).zip(bytes.iter().rev()) {
+            pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
+        }
+        Self(digits)
     }
 
     /// The digits.

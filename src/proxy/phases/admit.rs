@@ -27,7 +27,10 @@ pub fn connection(session: &mut Session, cx: &mut RequestContext) {
     conn.header_complete();
     let limits = conn.limits();
     session.set_read_timeout(Some(limits.body_time.get()));
-    session.set_write_timeout(Some(limits.write_time.get()));
+    if session.is_http2() {
+        // A stream may be stuck where its connection is not; the listener holds HTTP/1 to it.
+        session.set_write_timeout(Some(limits.write_time.get()));
+    }
     // Lets a request that comes early wait instead of ending the one before it (RFC 9112 section
     // 9.3.2). `finish` takes it back.
     session.as_downstream_mut().set_pipelining_enabled(true);
@@ -77,7 +80,7 @@ fn identify(request: &RequestHeader, cx: &mut RequestContext) {
             _ => secure,
         };
     }
-    let id = request.headers.get(X_REQUEST_ID).filter(|_| believed);
+    let id = if believed { request.headers.get(X_REQUEST_ID) } else { None };
     let id = id.and_then(|id| RequestId::take_over(id.as_bytes()));
     let parent = if believed { TraceContext::of(&request.headers) } else { None };
     cx.trace = Some(parent.map_or_else(|| TraceContext::begin(false), |parent| parent.child()));
