@@ -1,5 +1,9 @@
 //! State that outlives a configuration, found again by a stable id after a reload.
 
+mod carried;
+
+pub use carried::{Carried, Kept};
+
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -10,7 +14,7 @@ use std::sync::{Arc, Weak};
 ///
 /// A changed parameter keeps the id and so the state; what makes it another thing (an endpoint's
 /// address, a limit's key source) is part of the name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StableId {
     tenant: Box<str>,
     kind: &'static str,
@@ -28,19 +32,36 @@ impl StableId {
 /// the last of them; here are only the ways to find it again.
 #[derive(Debug, Default)]
 pub struct Retained {
-    known: Mutex<HashMap<(TypeId, StableId), Weak<dyn Any + Send + Sync>>>,
+    known: Mutex<HashMap<(TypeId, StableId), Entry>>,
+}
+
+/// A way to find state again.
+#[derive(Debug)]
+struct Entry {
+    state: Weak<dyn Any + Send + Sync>,
+    /// How it goes to the next process, if it does.
+    way: Option<carried::Way>,
 }
 
 impl Retained {
     /// The state under this id: what an older snapshot still holds, or what `make` makes.
     pub fn get_or<T: Any + Send + Sync>(&self, id: StableId, make: impl FnOnce() -> T) -> Arc<T> {
+        self.get_or_with(id, None, make)
+    }
+
+    fn get_or_with<T: Any + Send + Sync>(
+        &self,
+        id: StableId,
+        way: Option<carried::Way>,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
         let mut known = self.known.lock();
         let key = (TypeId::of::<T>(), id);
-        let alive = known.get(&key).and_then(Weak::upgrade).and_then(|any| any.downcast::<T>().ok());
-        alive.unwrap_or_else(|| {
+        let alive = known.get(&key).and_then(|entry| entry.state.upgrade());
+        alive.and_then(|any| any.downcast::<T>().ok()).unwrap_or_else(|| {
             let fresh = Arc::new(make());
-            let weak: Weak<T> = Arc::downgrade(&fresh);
-            known.insert(key, weak);
+            let state: Weak<T> = Arc::downgrade(&fresh);
+            known.insert(key, Entry { state, way });
             fresh
         })
     }
@@ -48,12 +69,13 @@ impl Retained {
     /// The state under this id, if a snapshot holds it.
     pub fn get<T: Any + Send + Sync>(&self, id: StableId) -> Option<Arc<T>> {
         let known = self.known.lock();
-        known.get(&(TypeId::of::<T>(), id)).and_then(Weak::upgrade).and_then(|any| any.downcast().ok())
+        let entry = known.get(&(TypeId::of::<T>(), id))?;
+        entry.state.upgrade()?.downcast().ok()
     }
 
     /// Forgets the ids of what is gone. Called after a snapshot was replaced.
     pub fn sweep(&self) {
-        self.known.lock().retain(|_, state| state.strong_count() > 0);
+        self.known.lock().retain(|_, entry| entry.state.strong_count() > 0);
     }
 
     /// How many ids are known, those of what is gone included until the next [`Self::sweep`].

@@ -5,8 +5,8 @@ mod upgrade;
 
 use crate::admin::{Admin, Readiness};
 use crate::background::reload::{self, InForce};
-use crate::background::upkeep::{Keeper, Upkeep};
-use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status};
+use crate::background::upkeep::{FIRST_ANSWERS, Keeper, Upkeep};
+use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status, identity};
 use crate::config::{Config, ConfigErrors, Loader};
 use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
 use crate::proxy::Gateway;
@@ -281,14 +281,17 @@ fn assemble(
         listen::Service::new("public", in_force.listeners.clone(), Arc::new(proxy)).observed_by(unseen);
     server.add_service(public);
     server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
+    let retained = Arc::clone(&reloader.compiler.retained);
     let reloads = Reloads::new(reloader, requests, signals);
     let turn = reloads.turn();
     server.add_service(background_service("reload", reloads));
-    let announce = AnnounceReady { handle: handle.clone(), keeper: in_force.keeper.clone(), ready };
+    let warm = Warm { keeper: in_force.keeper.clone(), current: Arc::clone(&in_force.current) };
+    let announce = AnnounceReady { handle: handle.clone(), warm: warm.clone(), ready };
     server.add_service(background_service("readiness", announce));
     server.add_service(background_service("upkeep", Upkeep::new(&in_force.keeper)));
     server.add_service(background_service("identity", IdentityUpkeep::new(Arc::clone(&in_force.current))));
-    let upgrade = upgrade.serve(&mut server, &handle, (turn, config.process.upgrade_time.get()));
+    let upgrade =
+        upgrade.serve(&mut server, &handle, (turn, config.process.upgrade_time.get()), (warm, retained));
     let stop = StopWatch {
         stopped,
         signals,
@@ -381,10 +384,25 @@ impl Handle {
     }
 }
 
+/// What requests need besides a configuration.
+#[derive(Clone)]
+struct Warm {
+    keeper: Keeper,
+    current: Arc<Current>,
+}
+
+impl Warm {
+    /// Waits for it, within bounds. Requests that come before the first endpoints are found, or the
+    /// first keys, would be refused.
+    async fn wait(&self) {
+        tokio::join!(self.keeper.settled(), identity::settled(&self.current, FIRST_ANSWERS));
+    }
+}
+
 /// Says that the gateway is ready once its listeners accept.
 struct AnnounceReady {
     handle: Handle,
-    keeper: Keeper,
+    warm: Warm,
     ready: watch::Sender<bool>,
 }
 
@@ -393,8 +411,7 @@ impl BackgroundService for AnnounceReady {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         tokio::select! {
             () = async {
-                // Requests that come before the first endpoints are found would be refused.
-                tokio::join!(self.handle.listeners.ready(), self.handle.admin.ready(), self.keeper.settled());
+                tokio::join!(self.handle.listeners.ready(), self.handle.admin.ready(), self.warm.wait());
             } => {}
             _ = shutdown.changed() => return,
         }

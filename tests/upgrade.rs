@@ -2,6 +2,7 @@
 
 mod load;
 mod partner;
+mod state;
 
 use crate::harness::{Authority, Client, Process, binary, get, quiet_port, send, wait_until};
 use load::{Load, Origin};
@@ -25,7 +26,7 @@ struct Fleet {
     tls: SocketAddr,
     admin: SocketAddr,
     authority: Authority,
-    _origin: Origin,
+    origin: Origin,
 }
 
 impl Fleet {
@@ -48,7 +49,7 @@ impl Fleet {
         );
         std::fs::write(folder.path().join("gateway.yaml"), text).unwrap();
         let first = Process::run(&folder.path().join("gateway.yaml"), admin.port(), &[]);
-        Self { folder, first, web, tls, admin, authority, _origin: origin }
+        Self { folder, first, web, tls, admin, authority, origin }
     }
 
     fn config(&self) -> PathBuf {

@@ -1,11 +1,14 @@
 //! What identities need done beside requests: keys to be fetched, tokens to be renewed.
 
+use crate::identity::Upkeep;
 use crate::runtime::Current;
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Does what the configuration in force asks for, and goes on over a reload with what it still asks
@@ -18,6 +21,16 @@ impl IdentityUpkeep {
     /// Does what this configuration in force asks for.
     pub fn new(current: Arc<Current>) -> Self {
         Self { current }
+    }
+}
+
+/// Waits, for at most `time`, until requests find what they need of identities, such as the keys of an
+/// issuer that is there.
+pub async fn settled(current: &Current, time: Duration) {
+    let upkeep = current.load().identity.upkeep().to_vec();
+    let all = join_all(upkeep.iter().map(Upkeep::ready));
+    if tokio::time::timeout(time, all).await.is_err() {
+        log::warn!("not all keys of issuers are known yet; tokens wait for them");
     }
 }
 
@@ -43,7 +56,7 @@ impl BackgroundService for IdentityUpkeep {
                 Some(ended) = tasks.join_next() => {
                     if ended.is_err_and(|error| error.is_panic()) {
                         log::error!("work for identities broke off");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                        tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                     running.retain(|_, one| !one.task.is_finished());
                 }

@@ -1,7 +1,7 @@
 //! What goes on besides requests: reloads, and what asks for them.
 
 pub mod handover;
-mod identity;
+pub mod identity;
 mod probe;
 pub mod reload;
 mod resolve;

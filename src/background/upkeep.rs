@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// How long a start or a reload waits for endpoints that have never been looked for. After it, an
-/// upstream without any is served as one: its requests get 503.
-const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+/// upstream without any is served as one: its requests get 503. The keys of issuers have as long.
+pub const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 /// How often the endpoints that a monitor probes are looked at anew.
 const LOOK: Duration = Duration::from_millis(250);
 

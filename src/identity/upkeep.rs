@@ -8,8 +8,11 @@ use std::sync::Arc;
 pub struct Upkeep {
     id: String,
     settings: String,
-    run: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    run: Work,
+    ready: Option<Work>,
 }
+
+type Work = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Upkeep {
     /// Work named `id`, done with these settings: other ones begin it anew.
@@ -18,7 +21,19 @@ impl Upkeep {
         settings: String,
         run: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
-        Self { id, settings, run: Arc::new(run) }
+        Self { id, settings, run: Arc::new(run), ready: None }
+    }
+
+    /// With this to wait for before requests come that need what it brings.
+    pub fn until(self, ready: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self { ready: Some(Arc::new(ready)), ..self }
+    }
+
+    /// Ends when requests find what they need; it may never come to that.
+    pub async fn ready(&self) {
+        if let Some(ready) = &self.ready {
+            ready().await;
+        }
     }
 
     /// What the work is called.

@@ -308,7 +308,7 @@ impl<'a> Work<'a> {
                 upgrades: config.upgrades.as_slice().into(),
                 pages,
                 metrics,
-                switch: self.compiler.retained.get_or(StableId::new("route", name), Switch::default),
+                switch: self.compiler.retained.get_or_carried(StableId::new("route", name), Switch::default),
             });
         }
         (routes.into(), router)

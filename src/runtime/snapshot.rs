@@ -11,10 +11,12 @@ use crate::identity::Identity;
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
 use crate::policy::chain::Chain;
+use crate::retained::Carried;
 use crate::routing::Router;
 use crate::telemetry::metrics::{ListenerMetrics, RouteMetrics, UpstreamMetrics};
 use crate::upstream::Upstream;
 use crate::values::{ListenerId, Name, RouteId};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +78,23 @@ impl Switch {
     /// Switches.
     pub fn set_off(&self, off: bool) {
         self.0.store(off, Ordering::Relaxed);
+    }
+}
+
+/// What an operator has switched off stays off over an upgrade.
+impl Carried for Switch {
+    const VERSION: u32 = 1;
+
+    fn export(&self, _room: usize) -> Option<Value> {
+        self.is_off().then_some(Value::from("off"))
+    }
+
+    fn import(&self, _version: u32, data: Value) -> Result<(), String> {
+        if data != "off" {
+            return Err("a position that is not known".to_owned());
+        }
+        self.set_off(true);
+        Ok(())
     }
 }
 

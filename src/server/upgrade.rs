@@ -1,9 +1,10 @@
 //! What an upgrade needs of the composition root: the sockets that are taken over, the two services,
 //! and how this process ends.
 
-use super::{Ending, Handle, Stop, Upgrade};
+use super::{Ending, Handle, Stop, Upgrade, Warm};
 use crate::background::handover::{self, Control, ControlService, Joining, Serving, TakeOver};
 use crate::config::Config;
+use crate::retained::Retained;
 use crate::runtime::Snapshot;
 use crate::values::{ConfigPath, Finding, Problem};
 use parking_lot::Mutex;
@@ -80,6 +81,7 @@ impl Begun {
         server: &mut Server,
         handle: &Handle,
         (turn, patience): (Arc<tokio::sync::Mutex<()>>, Duration),
+        (warm, retained): (Warm, Arc<Retained>),
     ) -> Outcome {
         let Self { config, control, joining } = self;
         let failed = Arc::<AtomicBool>::default();
@@ -93,7 +95,10 @@ impl Begun {
                 patience,
                 binary: std::env::current_exe().unwrap_or_else(|_| "tollgate".into()),
                 config,
-                state: Box::new(Vec::new),
+                state: {
+                    let retained = Arc::clone(&retained);
+                    Box::new(move || retained.export())
+                },
                 handed_over: Box::new(move |_| draining.stop()),
             };
             server.add_service(background_service(
@@ -119,7 +124,11 @@ impl Begun {
                     joining: Mutex::new(Some(joining)),
                     listeners: handle.listeners.clone(),
                     admin: handle.admin.clone(),
-                    state: Arc::new(|_| {}),
+                    warm: Box::new(move || {
+                        let warm = warm.clone();
+                        Box::pin(async move { warm.wait().await })
+                    }),
+                    state: Arc::new(move |state| retained.import(state)),
                     publish: Box::new(publish),
                     failed: Box::new(move |error| {
                         log::error!("no hand-over, this process ends: {error}");

@@ -1,9 +1,13 @@
 //! One endpoint, what is known of it across configurations, and a request's hold on it.
 
+use super::health::UNHEALTHY;
 use super::peer::Peer;
+use crate::retained::Carried;
 use crate::values::EndpointAddress;
 use http::HeaderValue;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -78,6 +82,37 @@ impl EndpointState {
             false => self.closed.fetch_and(!bit, Ordering::Relaxed),
         };
         (before & bit != 0) != on
+    }
+}
+
+/// What keeps requests away, as the next process is told of it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Closed {
+    draining: bool,
+    unhealthy: bool,
+}
+
+/// What an operator drains, or probes found dead, gets no requests of the next process either.
+impl Carried for EndpointState {
+    const VERSION: u32 = 1;
+
+    fn export(&self, _room: usize) -> Option<Value> {
+        let closed = Closed { draining: self.is(DRAINING), unhealthy: self.is(UNHEALTHY) };
+        let value = serde_json::to_value(&closed).ok()?;
+        (closed.draining || closed.unhealthy).then_some(value)
+    }
+
+    fn import(&self, _version: u32, data: Value) -> Result<(), String> {
+        let closed: Closed = serde_json::from_value(data).map_err(|error| error.to_string())?;
+        if closed.draining {
+            self.set(DRAINING, true);
+        }
+        // What a probe of this process found out is newer.
+        if closed.unhealthy && self.streak.load(Ordering::Relaxed) == 0 {
+            self.set(UNHEALTHY, true);
+        }
+        Ok(())
     }
 }
 

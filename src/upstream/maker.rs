@@ -100,7 +100,7 @@ impl Maker {
             sticky_id: self.sticky.as_ref().map(|sticky| sticky.id(&label)),
             label: label.into(),
             weight: *weight,
-            state: self.retained.get_or(state, EndpointState::default),
+            state: self.retained.get_or_carried(state, EndpointState::default),
             peer: self.template.peer(address, host)?,
         }))
     }

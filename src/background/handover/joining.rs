@@ -3,10 +3,12 @@
 
 use super::GAP;
 use super::control::connect;
-use super::wire::{self, Handed, Kept, Message};
+use super::wire::{self, Handed, Message};
 use crate::listen::Listeners;
+use crate::retained::Kept;
 use crate::values::Problem;
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
@@ -138,6 +140,8 @@ pub struct TakeOver {
     pub listeners: Listeners,
     /// The admin listener's own handle; the gate is shut.
     pub admin: Listeners,
+    /// Waits for what requests will need, such as endpoints and keys. It may take half of the patience.
+    pub warm: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     /// Gets what outlived the process before, before the first connection is accepted.
     pub state: Arc<dyn Fn(Vec<Kept>) + Send + Sync>,
     /// Puts this process's own control socket in its place.
@@ -156,6 +160,8 @@ impl BackgroundService for TakeOver {
         if tokio::time::timeout(self.patience, started).await.is_err() {
             return (self.failed)(&io::Error::other("the listeners did not start in time"));
         }
+        // What does not come in time comes later: there is a process that serves, but not for ever.
+        let _ = tokio::time::timeout(self.patience / 2, (self.warm)()).await;
         let (listeners, admin) = (self.listeners.clone(), self.admin.clone());
         let runtime = tokio::runtime::Handle::current();
         let keep = Arc::clone(&self.state);

@@ -29,7 +29,6 @@ mod wire;
 pub use control::{Answer, Control, Wanted, ask_to_start, serves};
 pub use joining::{Joining, TakeOver, join};
 pub use serving::{ControlService, Serving};
-pub use wire::Kept;
 
 use std::time::Duration;
 

@@ -2,11 +2,12 @@
 //! that somebody accepts on them.
 
 use super::control::{Control, check_peer};
-use super::wire::{self, Handed, Kept, Message};
+use super::wire::{self, Handed, Message};
 use super::{GAP, WORD};
 use crate::listen::Listeners;
+use crate::retained::Kept;
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use std::ffi::OsString;
@@ -25,6 +26,9 @@ use tokio::sync::Semaphore;
 const CONVERSATIONS: usize = 4;
 /// How often a started process is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long the drain waits for the command to hear that it begins.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What the serving process gives away, and what it does then.
 pub struct Serving {
@@ -56,14 +60,42 @@ struct Shared {
     control: Arc<Control>,
     /// One hand-over at a time.
     under_way: AtomicBool,
-    successor: Mutex<Option<u32>>,
+    outcome: Mutex<Outcome>,
+    /// The outcome is another one.
+    changed: Condvar,
+}
+
+/// What came of it, and who still has to hear that.
+#[derive(Default)]
+struct Outcome {
+    successor: Option<u32>,
+    /// Commands that wait for an answer.
+    asking: usize,
+}
+
+/// A command that waits for an answer.
+struct Asking<'a>(&'a Shared);
+
+impl<'a> Asking<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.outcome.lock().asking += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.outcome.lock().asking -= 1;
+        self.0.changed.notify_all();
+    }
 }
 
 impl ControlService {
     /// A service on `control`.
     pub fn new(control: Arc<Control>, serving: Serving) -> Self {
-        let successor = Mutex::default();
-        Self { shared: Arc::new(Shared { serving, control, under_way: AtomicBool::new(false), successor }) }
+        let under_way = AtomicBool::new(false);
+        let (outcome, changed) = (Mutex::default(), Condvar::new());
+        Self { shared: Arc::new(Shared { serving, control, under_way, outcome, changed }) }
     }
 }
 
@@ -121,6 +153,7 @@ impl Shared {
 
     /// Starts a process that will say hello by itself, and tells what came of it.
     fn start(&self, stream: &UnixStream, binary: Option<PathBuf>, config: Option<PathBuf>) -> io::Result<()> {
+        let _asking = Asking::new(self);
         let binary = binary.unwrap_or_else(|| self.serving.binary.clone());
         let mut command = Command::new(&binary);
         let mut upgrade = OsString::from("--upgrade=");
@@ -150,14 +183,19 @@ impl Shared {
         // As long again for the process to begin.
         let until = Instant::now() + 2 * self.serving.patience;
         loop {
-            if *self.successor.lock() == Some(child.id()) {
+            let mut outcome = self.outcome.lock();
+            if outcome.successor != Some(child.id()) {
+                self.changed.wait_for(&mut outcome, LOOK);
+            }
+            if outcome.successor == Some(child.id()) {
                 return Ok(());
             }
+            drop(outcome);
             match child.try_wait() {
                 Ok(Some(status)) => {
                     return Err(format!("the new process ended ({status}); its error log says why"));
                 }
-                Ok(None) if Instant::now() < until => std::thread::park_timeout(LOOK),
+                Ok(None) if Instant::now() < until => {}
                 _ => {
                     let _ = child.kill();
                     let _ = child.wait();
@@ -175,7 +213,7 @@ impl Shared {
                 &format!("no common version of the hand-over: {ours:?} and {protocols:?}"),
             );
         };
-        if self.successor.lock().is_some() {
+        if self.outcome.lock().successor.is_some() {
             return refuse(stream, "another process has taken over already");
         }
         if self.under_way.swap(true, Ordering::AcqRel) {
@@ -196,7 +234,7 @@ impl Shared {
                 let pid = peer.unsigned_abs();
                 log::info!("hand-over done pid={pid}");
                 self.serving.admin.close();
-                *self.successor.lock() = Some(pid);
+                self.answer(pid);
                 (self.serving.handed_over)(pid);
                 Ok(())
             }
@@ -207,6 +245,15 @@ impl Shared {
                 Ok(())
             }
         }
+    }
+
+    /// Has those who asked for the hand-over told of it: an idle process ends at once.
+    fn answer(&self, successor: u32) {
+        let mut outcome = self.outcome.lock();
+        outcome.successor = Some(successor);
+        self.changed.notify_all();
+        let answered = |outcome: &mut Outcome| outcome.asking > 0;
+        self.changed.wait_while_for(&mut outcome, answered, ANSWER);
     }
 
     /// The steps of the table in the module's words. Whoever calls opens the gates again if it fails.

@@ -5,6 +5,7 @@
 //! spoken; a field that a reader does not know is passed over, so that an older and a newer binary
 //! understand each other.
 
+use crate::retained::Kept;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -75,18 +76,6 @@ pub(super) struct Handed {
     /// Whether it is the admin listener's.
     #[serde(default)]
     pub admin: bool,
-}
-
-/// Something that outlives its process: a counter, a quota. Who does not know the kind, or the version
-/// of it, leaves it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
-    /// What it is.
-    pub kind: String,
-    /// The version of its form.
-    pub version: u32,
-    /// The thing.
-    pub data: serde_json::Value,
 }
 
 /// Sends a frame, with these descriptors.

@@ -232,7 +232,7 @@ fn remote(
     // Whom we trust to tell the keys is part of what they are.
     let trust = fetch.call.ca.as_deref().unwrap_or(Path::new("")).display().to_string();
     let id = format!("{location} {trust}");
-    let kept = building.retained.get_or(StableId::new("keys", &id), RemoteKeys::default);
+    let kept = building.retained.get_or_carried(StableId::new("keys", &id), RemoteKeys::default);
     let source = Source {
         location,
         client,
@@ -241,10 +241,14 @@ fn remote(
         most: fetch.max_keys.get().into(),
     };
     let settings = format!("{fetch:?}");
-    let fetching = Arc::clone(&kept);
+    let (fetching, waiting) = (Arc::clone(&kept), Arc::clone(&kept));
     let upkeep = Upkeep::new(format!("keys {id}"), settings, move || {
         let (keys, source) = (Arc::clone(&fetching), source.clone());
         Box::pin(async move { keys.keep_fresh(&source).await })
+    });
+    let upkeep = upkeep.until(move || {
+        let keys = Arc::clone(&waiting);
+        Box::pin(async move { keys.known().await })
     });
     let wait = Wait { places: fetch.waiting.get().into(), time: fetch.wait.get() };
     Ok((Keys::Remote(kept, wait), Some(upkeep)))

@@ -7,10 +7,15 @@ use super::waiting::WaitingRoom;
 use crate::identity::json;
 use crate::identity::jwt::Algorithm;
 use crate::outbound::{Answer, Call, Client};
+use crate::retained::Carried;
 use crate::telemetry::random;
 use crate::values::ServiceUrl;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::StatusCode;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +32,27 @@ const REDISCOVER: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub struct RemoteKeys {
     set: ArcSwap<KeySet>,
+    /// What the set was read from.
+    good: Mutex<Option<Good>>,
     fetches: watch::Sender<Fetches>,
     wanted: Notify,
     room: Arc<WaitingRoom>,
+}
+
+/// An issuer's answer that keys were read from.
+#[derive(Debug)]
+struct Good {
+    text: Bytes,
+    at: Instant,
+}
+
+/// [`Good`] as the next process is told of it.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    /// The JSON Web Key Set, as the issuer sent it.
+    set: String,
+    /// How long ago, in milliseconds.
+    age: u64,
 }
 
 /// How many fetches there were; at most one is under way.
@@ -94,6 +117,12 @@ impl RemoteKeys {
         self.set.load_full()
     }
 
+    /// Waits until there are keys.
+    pub async fn known(&self) {
+        let mut fetches = self.fetches.subscribe();
+        while self.set.load().is_empty() && fetches.changed().await.is_ok() {}
+    }
+
     /// How many tokens wait.
     pub fn room_taken(&self) -> usize {
         self.room.taken()
@@ -143,7 +172,7 @@ impl RemoteKeys {
 
     /// Fetches the keys at once, and again when it is time or when somebody waits for one. Never ends.
     pub async fn keep_fresh(&self, source: &Source) {
-        let mut state = State { failures: 0, last_good: Instant::now(), discovered: None, told: None };
+        let mut state = State { failures: 0, begun: Instant::now(), discovered: None, told: None };
         let (mut due, mut earliest) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
@@ -161,20 +190,21 @@ impl RemoteKeys {
     /// Puts what was fetched in force, or keeps what was there; and says how long to wait.
     fn conclude(&self, source: &Source, state: &mut State, fetched: Result<Fetched, String>) -> Duration {
         match fetched {
-            Ok(Fetched { read, max_age }) => {
+            Ok(Fetched { read, text, max_age }) => {
                 if state.told.take().is_some() {
                     log::info!("keys fetched again from={}", source.location);
                 }
-                let before = self.current();
-                if before.is_empty() {
+                if self.current().is_empty() {
                     log::info!("keys fetched from={} keys={}", source.location, read.set.len());
                 }
                 if !read.skipped.is_empty() {
                     log::debug!("keys of no use from={} {}", source.location, read.skipped.join("; "));
                 }
-                self.set.store(Arc::new(read.set.succeeding(&before)));
+                let mut good = self.good.lock();
+                self.set.store(Arc::new(read.set.succeeding(&self.current())));
+                *good = Some(Good { text, at: Instant::now() });
+                drop(good);
                 state.failures = 0;
-                state.last_good = Instant::now();
                 after_success(max_age, source.every)
             }
             Err(why) => {
@@ -186,10 +216,12 @@ impl RemoteKeys {
                 state.failures = state.failures.saturating_add(1);
                 state.discovered = None;
                 let kept = self.current();
-                if state.last_good.elapsed() > source.keep && !kept.is_empty() {
+                let last_good = self.good.lock().as_ref().map_or(state.begun, |good| good.at);
+                if last_good.elapsed() > source.keep && !kept.is_empty() {
                     log::error!("keys given up from={}: no good ones came in time", source.location);
                     kept.withdraw();
                     self.set.store(Arc::default());
+                    *self.good.lock() = None;
                 }
                 after_failures(state.failures, random::next_u64())
             }
@@ -200,7 +232,7 @@ impl RemoteKeys {
 /// What a fetching task remembers.
 struct State {
     failures: u32,
-    last_good: Instant,
+    begun: Instant,
     discovered: Option<(ServiceUrl, Instant)>,
     /// The failure that the log has been told.
     told: Option<String>,
@@ -208,7 +240,39 @@ struct State {
 
 struct Fetched {
     read: Read,
+    text: Bytes,
     max_age: Option<u64>,
+}
+
+/// A new process knows the keys from its first request on, even while their issuer is away.
+impl Carried for RemoteKeys {
+    const VERSION: u32 = 1;
+    /// Twice what an answer may have by default, since quotes are escaped.
+    const ROOM: usize = 2 << 20;
+    const FIRST: bool = true;
+
+    fn export(&self, _room: usize) -> Option<Value> {
+        let good = self.good.lock();
+        let Good { text, at } = good.as_ref()?;
+        let set = std::str::from_utf8(text).ok()?.to_owned();
+        let age = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        serde_json::to_value(Told { set, age }).ok()
+    }
+
+    fn import(&self, _version: u32, data: Value) -> Result<(), String> {
+        let Told { set, age } = serde_json::from_value(data).map_err(|error| error.to_string())?;
+        // The process before has held them to its bound; how long they may be is bounded besides.
+        let read = KeySet::read(set.as_bytes(), usize::MAX, Origin::Network)?;
+        let at = Instant::now().checked_sub(Duration::from_millis(age)).ok_or("they are too old")?;
+        let mut good = self.good.lock();
+        // What this process fetched itself is newer.
+        if good.is_none() {
+            *good = Some(Good { text: set.into(), at });
+            self.set.store(Arc::new(read.set));
+            self.fetches.send_modify(|_| {});
+        }
+        Ok(())
+    }
 }
 
 impl Source {
@@ -226,14 +290,15 @@ impl Source {
         };
         let answer = self.get(url).await?;
         let read = KeySet::read(&answer.body, self.most, Origin::Network)?;
-        Ok(Fetched { read, max_age: answer.max_age() })
+        let max_age = answer.max_age();
+        Ok(Fetched { read, text: answer.body, max_age })
     }
 
     /// The issuer has to be the one that was asked about (OpenID Connect Discovery 1.0, section 4.3).
     async fn discover(&self, issuer: &str, metadata: ServiceUrl) -> Result<ServiceUrl, String> {
         let answer = self.get(metadata).await?;
         let document = json::object(&answer.body).map_err(|why| format!("the issuer's metadata: {why}"))?;
-        let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
+        let text = |name: &str| document.get(name).and_then(Value::as_str);
         if text("issuer") != Some(issuer) {
             return Err("the metadata is another issuer's: `issuer`".to_owned());
         }

@@ -1,0 +1,100 @@
+//! What outlives a process: nothing that counts is forgotten by an upgrade.
+
+use super::partner::Partner;
+use super::{Fleet, is_gone};
+use crate::harness::{Answer, Client, Issuer, Mood, get, wait_until};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Asks for tokens of `issuer` on `/tokens`; has two endpoints, and a route to switch off.
+fn with_tokens(fleet: &Fleet, issuer: &Issuer) {
+    let text = std::fs::read_to_string(fleet.config()).unwrap();
+    let provider = format!(
+        "identity: {{ providers: {{ main: {{ jwt: {{ issuer: \"{}\", audiences: [api], algorithms: [ES256], \
+         fetch: {{ wait: 10ms }} }} }} }} }}\n",
+        issuer.url()
+    );
+    let routes = "routes:\n  off: { match: { path: /off }, to: { respond: { status: 204 } } }\n  \
+         tokens: { match: { path: /tokens }, policies: { authenticate: { any_of: [{ jwt: main }] } }, to: { echo: {} } }\n  \
+         all: { match: { path: /* }, to: origin }\n";
+    let (head, _) = text.split_once("routes:").unwrap();
+    std::fs::write(fleet.config(), format!("{head}{routes}{provider}")).unwrap();
+}
+
+fn ask(address: SocketAddr, token: &str) -> Answer {
+    Client::new(address).get("localhost", "/tokens", &format!("authorization: Bearer {token}\r\n"))
+}
+
+fn upgraded(fleet: &Fleet) {
+    let before = fleet.serving();
+    let output = fleet.upgrade(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    wait_until("the process before has drained", || is_gone(before));
+}
+
+#[test]
+fn a_new_process_has_keys_before_it_serves() {
+    let fleet = Fleet::start("drain: 5s");
+    let issuer = Issuer::start();
+    with_tokens(&fleet, &issuer);
+    // The old process has none of this configuration. A token would wait for 10 ms; keys take longer.
+    issuer.set_mood(Mood::Slow(Duration::from_millis(300)));
+    upgraded(&fleet);
+    let answer = ask(fleet.web, &issuer.token(&json!({})));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn what_was_decided_outlives_an_upgrade() {
+    let fleet = Fleet::start("drain: 5s");
+    let issuer = Issuer::start();
+    with_tokens(&fleet, &issuer);
+    assert_eq!(fleet.first.admin("POST", "/reload").json()["outcome"], "applied");
+    let token = issuer.token(&json!({}));
+    wait_until("the keys are there", || ask(fleet.web, &token).status == 200);
+    issuer.set_mood(Mood::Down);
+    let origin = fleet.origin.address();
+    for path in ["/routes/off/off", &format!("/upstreams/origin/{origin}/drain")] {
+        let answer = fleet.first.admin("POST", path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    // Twice: what was taken over is given on.
+    for round in 0..2 {
+        upgraded(&fleet);
+        let answer = ask(fleet.web, &token);
+        assert_eq!(answer.status, 200, "{round}: its issuer is away, its key is known: {}", answer.text());
+        assert_eq!(get(fleet.web, "/off").code(), "route_off", "{round}");
+        let endpoints = fleet.first.admin("GET", "/upstreams").json();
+        assert_eq!(endpoints[0]["endpoints"][0]["draining"], true, "{round}: {endpoints}");
+    }
+    issuer.set_mood(Mood::Good);
+    let unknown = issuer.token_by(&issuer.new_key(), &json!({}));
+    assert_eq!(ask(fleet.web, &unknown).status, 401);
+}
+
+/// What goes over the socket, to a build that is written apart from this one.
+#[test]
+fn state_has_a_name_and_a_version() {
+    let fleet = Fleet::start("drain: 5s");
+    let mut partner = Partner::joined(&fleet.control());
+    partner.say(&json!("ready"));
+    assert_eq!(go(&mut partner), json!([]));
+    drop(partner);
+    wait_until("it serves again", || get(fleet.web, "/").status == 200);
+    assert_eq!(fleet.first.admin("POST", "/routes/all/off").status, 200);
+    let mut partner = Partner::joined(&fleet.control());
+    partner.say(&json!("ready"));
+    let kept = json!([{ "tenant": "default", "kind": "route", "name": "all", "version": 1, "data": "off" }]);
+    assert_eq!(go(&mut partner), kept);
+}
+
+fn go(partner: &mut Partner) -> Value {
+    loop {
+        let heard = partner.hear();
+        assert_ne!(heard, Value::Null, "the conversation ended");
+        if let Some(go) = heard.get("go") {
+            return go["state"].clone();
+        }
+    }
+}
