@@ -10,7 +10,7 @@ PROFILE ?= release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 OUT := $(TARGET)/$(PROFILE)
 
-.PHONY: help run build deps-build deps-test deps-bench test test-browser lint bench docs schema docker-steps
+.PHONY: help run build deps-build deps-test deps-bench test test-browser lint bench endure docs schema docker-steps
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -51,6 +51,10 @@ bench: deps-bench ## Micro benches, then the load tests against a bare Pingora p
 	loadtest/plain.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
 	loadtest/idle.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
 	loadtest/bulk.sh $(OUT)/examples/bulk $(OUT)/tollgate
+
+endure: deps-bench ## Upgrades, reloads and slow clients under load, and what the others notice
+	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --examples
+	loadtest/upgrade.sh $(OUT)/examples/origin $(OUT)/examples/load $(OUT)/examples/bulk $(OUT)/tollgate
 
 docs: ## The library's pages
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items

@@ -96,3 +96,58 @@ resident_kib() {
 median() {
     printf '%s\n' "$@" | sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
+
+# Clients of examples/load that run beside what is tested, by name and process.
+client_names=()
+client_pids=()
+
+# client NAME LOAD ARGUMENTS… ; begins one. It runs until `finish_clients`.
+client() {
+    local name=$1
+    shift
+    taskset -c "$LOAD_CORE" "$@" --seconds 0 >"$work/$name.line" 2>"$work/$name.log" </dev/null &
+    client_names+=("$name")
+    client_pids+=("$!")
+    started+=("$!")
+}
+
+# field FILE NAME ; a value of the line that a client wrote.
+field() {
+    tr ' ' '\n' <"$1" | sed -n "s/^$2=//p"
+}
+
+# Ends all clients and prints what came of each; sets `failures` to how often one was failed, left without a word
+# or had to repeat on a connection that ended so.
+finish_clients() {
+    local at name file
+    local columns=(answered failed refused lost cut late wrong silent repeated told opened p50_us p99_us max_us)
+    failures=0
+    for at in "${!client_pids[@]}"; do kill -TERM "${client_pids[at]}"; done
+    printf '%-24s' client
+    printf '%9s' "${columns[@]}"
+    echo
+    for at in "${!client_pids[@]}"; do
+        name=${client_names[at]} file=$work/${client_names[at]}.line
+        wait "${client_pids[at]}" || fail "$name: $(tail -5 "$work/$name.log")"
+        printf '%-24s' "$name"
+        for column in "${columns[@]}"; do printf '%9s' "$(field "$file" "$column")"; done
+        echo
+        sed 's/^/    /' "$work/$name.log"
+        [[ $(field "$file" answered) -gt 0 ]] || fail "$name got no answer at all"
+        failures=$((failures + $(field "$file" failed) + $(field "$file" silent)))
+    done
+    client_names=() client_pids=()
+}
+
+# authority ; a certificate authority at $work/ca.pem. issue FILE NAME ; a certificate of it.
+authority() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=loadtest \
+        -out "$work/ca.pem" -keyout "$work/ca.key" 2>/dev/null
+}
+
+issue() {
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$2" -out "$1.csr" \
+        -keyout "$1.key" 2>/dev/null
+    openssl x509 -req -in "$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 -out "$1.pem" \
+        -extfile <(printf 'basicConstraints=CA:FALSE\nsubjectAltName=DNS:%s\n' "$2") 2>/dev/null
+}

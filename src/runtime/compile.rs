@@ -111,6 +111,7 @@ impl Compiler {
             hosts,
             body_memory: BodyMemory::new(self.metrics.body_memory(), config.process.body_memory.bytes()),
             unrouted: self.metrics.unrouted(),
+            counted: self.metrics.snapshot(),
         };
         Ok(Compiled { snapshot: Arc::new(snapshot), warnings: found })
     }

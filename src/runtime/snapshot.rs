@@ -13,7 +13,7 @@ use crate::message::normalize;
 use crate::policy::chain::Chain;
 use crate::retained::Carried;
 use crate::routing::Router;
-use crate::telemetry::metrics::{ListenerMetrics, RouteMetrics, UpstreamMetrics};
+use crate::telemetry::metrics::{ListenerMetrics, RouteMetrics, SnapshotGuard, UpstreamMetrics};
 use crate::upstream::Upstream;
 use crate::values::{ListenerId, Name, RouteId};
 use serde_json::Value;
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub body_memory: BodyMemory,
     /// Counts what has no route.
     pub unrouted: Arc<RouteMetrics>,
+    /// Counts it as living.
+    pub counted: SnapshotGuard,
 }
 
 /// A route, compiled.

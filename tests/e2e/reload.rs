@@ -6,6 +6,7 @@ use crate::harness::{
 use nix::sys::signal::Signal;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use tempfile::TempDir;
 
@@ -200,6 +201,81 @@ fn a_request_ends_on_what_it_began_with() {
     assert_eq!((answer.status, answer.field("x-from")), (200, Some("old")));
     assert_eq!(answer.text(), "from the old upstream");
     assert_eq!(client.get("a", "/", "").text(), "new", "the next one on this connection has the new one");
+}
+
+/// Says that it is over, also when a test has failed.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Asks on one connection until it is told to stop; every answer must be a 200 that keeps the connection.
+fn ask_on(address: SocketAddr, path: &str, stop: &AtomicBool) -> usize {
+    let mut client = Client::new(address);
+    let mut answered = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let answer = client.get("a", path, "");
+        assert!(answer.status == 200 && !answer.cut && !answer.closes(), "after {answered}: {answer:?}");
+        answered += 1;
+    }
+    answered
+}
+
+#[test]
+fn an_old_snapshot_goes_with_its_last_request() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let origin = Origin::start(move |request, stream| {
+        if request.target().starts_with("/held") {
+            let _ = held.lock().unwrap().recv();
+        }
+        stream.write_all(&crate::harness::answer("200 OK", "", "ok")).is_ok()
+    });
+    let text = |round: usize| {
+        let origin = origin.address();
+        format!(
+            "{HEAD}upstreams:\n  origin: {{ endpoints: ['{origin}'] }}\n  u{round}: {{ endpoints: ['{origin}'] }}\n\
+             routes:\n  all: {{ to: origin }}\n  r{round}: {{ match: {{ path: /r{round} }}, to: u{round} }}\n"
+        )
+    };
+    let gateway = Gateway::start(&text(0));
+    let living = || gateway.metric("tollgate_snapshots");
+    let hold = |path: &str| {
+        let mut client = Client::new(gateway.web());
+        client.write(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        wait_until("it is upstream", || origin.received().iter().any(|request| request.target() == path));
+        client
+    };
+    assert_eq!(living(), 1.0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
+        let load: Vec<_> =
+            ["/", "/more"].map(|path| scope.spawn(|| ask_on(gateway.web(), path, &stop))).into();
+        // The one that is released first began on the first configuration, the other on a later one.
+        let mut clients = vec![hold("/held/first")];
+        for round in 1..=6 {
+            gateway.rewrite(&text(round));
+            assert_eq!(outcome(&gateway.reload()), "applied");
+            if round == 3 {
+                clients.push(hold("/held/second"));
+            }
+        }
+        let expected = [3.0, 2.0, 1.0];
+        for (client, before) in clients.iter_mut().zip(expected) {
+            wait_until("only those with a request live", || living() == before);
+            release.send(()).unwrap();
+            assert_eq!(client.read(false).status, 200);
+        }
+        wait_until("the last old one goes", || living() == expected[2]);
+        drop(stopping);
+        for thread in load {
+            assert!(thread.join().unwrap() > 0, "no load");
+        }
+    });
 }
 
 #[test]

@@ -185,6 +185,9 @@ impl State {
         for (outcome, count) in ["applied", "rejected", "unchanged"].into_iter().zip(&self.reloads) {
             scrape.add(&table::RELOADS, &[outcome], count.load(Ordering::Relaxed) as f64);
         }
+        // One reference is the registry's own.
+        let snapshots = Arc::strong_count(&self.snapshots).saturating_sub(1);
+        scrape.add(&table::SNAPSHOTS, &[], snapshots as f64);
         for CertificateExpiry { listener, certificate, not_after } in self.certificates.lock().iter() {
             scrape.add(&table::CERTIFICATE_EXPIRY, &[listener, certificate], *not_after as f64);
         }

@@ -103,6 +103,10 @@ pub struct EndpointCount {
 /// The endpoints of all upstreams by label, asked at each scrape.
 pub type EndpointsOf = dyn Fn() -> BTreeMap<String, EndpointCount> + Send + Sync;
 
+/// What counts a snapshot as living until it is dropped.
+#[derive(Debug)]
+pub struct SnapshotGuard(#[expect(dead_code, reason = "its references are what is counted")] Arc<()>);
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -127,6 +131,7 @@ struct State {
     endpoints: Mutex<Option<Box<EndpointsOf>>>,
     access_log_dropped: Arc<AtomicU64>,
     body_memory: Arc<AtomicU64>,
+    snapshots: Arc<()>,
     process: process::Process,
 }
 
@@ -158,6 +163,7 @@ impl Metrics {
             endpoints: Mutex::default(),
             access_log_dropped: Arc::default(),
             body_memory: Arc::default(),
+            snapshots: Arc::default(),
             process: process::Process::new(),
         });
         let registry = Registry::new();
@@ -288,6 +294,11 @@ impl Metrics {
     /// The memory of held request bodies, in bytes, for who holds them.
     pub fn body_memory(&self) -> Arc<AtomicU64> {
         self.state.body_memory.clone()
+    }
+
+    /// Counts a snapshot, for as long as it has this.
+    pub fn snapshot(&self) -> SnapshotGuard {
+        SnapshotGuard(Arc::clone(&self.state.snapshots))
     }
 
     /// All metrics in Prometheus' text format 0.0.4.

@@ -64,6 +64,8 @@ table! {
         "Requests that the parser refused before a route could see them.";
     RELOADS COUNTER "tollgate_reloads_total" ["outcome"]
         "Configurations that were read again, by what came of it.";
+    SNAPSHOTS GAUGE "tollgate_snapshots" []
+        "Configurations in memory: the one in force, and older ones that a request or a tunnel still has.";
     CERTIFICATE_EXPIRY GAUGE "tollgate_certificate_expiry_seconds" ["listener", "certificate"]
         "When a listener's certificate ends, in seconds since 1970; subtract time() for what is left.";
     ACCESS_LOG_DROPPED COUNTER "tollgate_access_log_dropped_total" []
