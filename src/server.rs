@@ -6,14 +6,15 @@ mod upgrade;
 use crate::admin::{Admin, Readiness};
 use crate::background::reload::{self, InForce};
 use crate::background::upkeep::{FIRST_ANSWERS, Keeper, Upkeep};
-use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status, identity};
+use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status, StoreUpkeep, identity};
 use crate::config::{Config, ConfigErrors, Loader};
 use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
+use crate::outbound::redis;
 use crate::proxy::Gateway;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
-use crate::telemetry::metrics::{Connections, EndpointCount, Metrics};
+use crate::telemetry::metrics::{Connections, EndpointCount, Metrics, StoreCount};
 use crate::telemetry::random;
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
@@ -128,6 +129,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     metrics.set_certificates(reload::expiries(&snapshot));
     count_connections(&in_force);
     count_endpoints(&in_force);
+    count_stores(&in_force);
     let most = reload::most_connections(&config, reload::descriptor_limit());
     in_force.listeners.limit_connections(most);
     log::info!("file descriptors leave room for client_connections={most}");
@@ -213,6 +215,18 @@ fn count_endpoints(in_force: &InForce) {
     }));
 }
 
+/// Lets a scrape ask how the stores are.
+fn count_stores(in_force: &InForce) {
+    let current = Arc::clone(&in_force.current);
+    in_force.metrics.set_stores_source(Box::new(move || {
+        let count = |store: &redis::Store| {
+            let redis::StoreCount { connected, connect_failures, calls } = store.count();
+            (store.name().to_owned(), StoreCount { connected, connect_failures, calls })
+        };
+        current.load().stores.iter().map(count).collect()
+    }));
+}
+
 fn connections(counters: &Counters) -> Connections {
     Connections {
         open: counters.open() as u64,
@@ -289,6 +303,7 @@ fn assemble(
     let announce = AnnounceReady { handle: handle.clone(), warm: warm.clone(), ready };
     server.add_service(background_service("readiness", announce));
     server.add_service(background_service("upkeep", Upkeep::new(&in_force.keeper)));
+    server.add_service(background_service("stores", StoreUpkeep::new(&in_force.keeper)));
     server.add_service(background_service("identity", IdentityUpkeep::new(Arc::clone(&in_force.current))));
     let upgrade =
         upgrade.serve(&mut server, &handle, (turn, config.process.upgrade_time.get()), (warm, retained));

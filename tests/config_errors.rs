@@ -148,6 +148,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "discover_what",
         "upstreams:\n  a: { endpoints: [127.0.0.1:1], discover: { dns: orders.internal } }\n  b: { endpoints: [127.0.0.1:1], discover: { srv: \"a:80\" } }\n  c: { discover: { file: none.yaml } }\n  d: { discover: { consul: x } }\n",
     ),
+    (
+        "stores",
+        "stores:\n  a: { redis: { address: \"redis://10.0.0.1:6379\" } }\n  b: { redis: { address: \"10.0.0.1\", database: 65536 } }\n  c: { redis: { address: \"127.0.0.1:6379\", password: { file: nothing } } }\n  d: { memcached: {} }\n",
+    ),
     ("dns_settings", "dns: { nameservers: [dns.example], timeout: 0s, min_ttl: 9m, family: v4 }\n"),
     (
         "health_settings",
@@ -279,6 +283,10 @@ const COMPILED: &[(&str, &str)] = &[
     (
         "authorize",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  acme: { groups: [staff] }\nroles:\n  reader: { permissions: [orders:read], groups: [staff] }\nroutes:\n  a: { match: { path: /a }, policies: { authorize: { roles: [reeder], permissions: { any: [order:read] } } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authorize: {} }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { authorize: { rbac: true, scopes: [], claims: { groups: groups } } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { authorize: { roles: [{ reader: [] }, { reader: [get] }] } }, to: { echo: {} } }\n",
+    ),
+    (
+        "stores_settings",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nstores:\n  a: { redis: { address: \"127.0.0.1:6379\", timeout: 0s, prefix: \"a b\", username: gate } }\n  b: { redis: { address: \"redis.internal:6379\", timeout: 1m, connect_timeout: 2m, prefix: \"a:b\" } }\n  c: { redis: { address: \"unix:/run/redis.sock\", tls: {}, password: \"\" } }\n  d: { redis: { address: \"127.0.0.1:6379\", tls: { ca: nothing.pem } } }\n",
     ),
     (
         "conditions",

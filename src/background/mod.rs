@@ -5,11 +5,13 @@ pub mod identity;
 mod probe;
 pub mod reload;
 mod resolve;
+mod stores;
 pub mod upkeep;
 pub mod watch;
 
 pub use identity::IdentityUpkeep;
 pub use reload::{Cause, Reloader, Status};
+pub use stores::StoreUpkeep;
 
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;

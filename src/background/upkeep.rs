@@ -1,7 +1,9 @@
-//! Keeps upstreams up to date: finds their endpoints and probes their health. It holds what outlives
+//! Keeps upstreams up to date: finds their endpoints and probes their health; what stores are to be
+//! connected is told here as well. It holds what outlives
 //! configurations and no snapshot; a reload tells it what is wanted now.
 
 use super::{probe, resolve};
+use crate::outbound::redis;
 use crate::runtime::Snapshot;
 use crate::telemetry::random;
 use crate::upstream::discovery::Discovery;
@@ -27,6 +29,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct Kept {
     discoveries: Vec<Arc<Discovery>>,
     monitors: Vec<Arc<Monitor>>,
+    stores: Vec<redis::Keeping>,
 }
 
 impl Kept {
@@ -36,6 +39,7 @@ impl Kept {
         let mut kept = Self {
             discoveries: upstreams().filter_map(|upstream| upstream.discovery().cloned()).collect(),
             monitors: upstreams().filter_map(|upstream| upstream.monitor().cloned()).collect(),
+            stores: snapshot.stores.iter().map(redis::Store::keeping).collect(),
         };
         // Upstreams may share a source.
         kept.discoveries.sort_by_key(Arc::as_ptr);
@@ -43,14 +47,23 @@ impl Kept {
         kept
     }
 
-    /// Waits until each source has been asked once, or for [`FIRST_ANSWERS`].
+    /// Stores' connections.
+    pub fn stores(&self) -> &[redis::Keeping] {
+        &self.stores
+    }
+
+    /// Waits until each source has been asked and each store was tried once, or for
+    /// [`FIRST_ANSWERS`].
     pub async fn settled(&self) {
-        let all = join_all(self.discoveries.iter().map(|discovery| discovery.settled()));
+        let found = join_all(self.discoveries.iter().map(|discovery| discovery.settled()));
+        let connected = join_all(self.stores.iter().map(redis::Keeping::settled));
+        let all = async { tokio::join!(found, connected) };
         let _ = tokio::time::timeout(FIRST_ANSWERS, all).await;
     }
 
     fn is_settled(&self) -> bool {
         self.discoveries.iter().all(|discovery| discovery.is_settled())
+            && self.stores.iter().all(redis::Keeping::is_settled)
     }
 }
 
@@ -71,7 +84,10 @@ impl Keeper {
         if wanted.is_settled() {
             return;
         }
-        self.0.send_modify(|kept| kept.discoveries.extend(wanted.discoveries.iter().cloned()));
+        self.0.send_modify(|kept| {
+            kept.discoveries.extend(wanted.discoveries.iter().cloned());
+            kept.stores.extend(wanted.stores.iter().cloned());
+        });
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.block_on(wanted.settled());
         }
@@ -80,6 +96,11 @@ impl Keeper {
     /// Keeps what this snapshot wants, and nothing else.
     pub fn keep(&self, snapshot: &Snapshot) {
         self.0.send_replace(Kept::of(snapshot));
+    }
+
+    /// Tells whenever something else is to be kept.
+    pub fn subscribe(&self) -> watch::Receiver<Kept> {
+        self.0.subscribe()
     }
 
     /// Waits for the first answers of what is kept now.
@@ -95,12 +116,19 @@ pub struct Upkeep(watch::Receiver<Kept>);
 impl Upkeep {
     /// Does what it is told here.
     pub fn new(keeper: &Keeper) -> Self {
-        Self(keeper.0.subscribe())
+        Self(keeper.subscribe())
     }
 }
 
 /// A task that ends with its place in a list.
-struct Task(AbortHandle);
+pub(super) struct Task(AbortHandle);
+
+impl Task {
+    /// Begins it, on the runtime of whoever calls.
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work).abort_handle())
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -124,16 +152,15 @@ impl BackgroundService for Upkeep {
             let mut next = HashMap::new();
             for discovery in &kept.discoveries {
                 let key = Arc::as_ptr(discovery) as usize;
-                let task = tasks.remove(&key).unwrap_or_else(|| {
-                    Task(tokio::spawn(resolve::keep(Arc::clone(discovery))).abort_handle())
-                });
+                let task =
+                    tasks.remove(&key).unwrap_or_else(|| Task::spawn(resolve::keep(Arc::clone(discovery))));
                 next.insert(key, task);
             }
             for monitor in &kept.monitors {
                 let key = Arc::as_ptr(monitor) as usize;
-                let task = tasks.remove(&key).unwrap_or_else(|| {
-                    Task(tokio::spawn(watch_over(Arc::clone(monitor), probes.clone())).abort_handle())
-                });
+                let task = tasks
+                    .remove(&key)
+                    .unwrap_or_else(|| Task::spawn(watch_over(Arc::clone(monitor), probes.clone())));
                 next.insert(key, task);
             }
             tasks = next;
@@ -173,7 +200,7 @@ async fn watch_over(monitor: Arc<Monitor>, prober: Arc<probe::Prober>) {
                     tokio::time::sleep(health::jittered(every, random::next_u64())).await;
                 }
             };
-            tasks.insert(label, Task(tokio::spawn(probing).abort_handle()));
+            tasks.insert(label, Task::spawn(probing));
         }
         monitor.judge();
         tokio::time::sleep(LOOK).await;

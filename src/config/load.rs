@@ -245,6 +245,7 @@ impl Merge<'_> {
             config.identity = identity.clone();
         }
         let mut twins = Vec::new();
+        add_named("stores", &mut config.stores, &document.stores, &mut twins);
         add_named("listeners", &mut config.listeners, &document.listeners, &mut twins);
         add_named("upstreams", &mut config.upstreams, &document.upstreams, &mut twins);
         add_named("consumers", &mut config.consumers.named, &document.consumers.named, &mut twins);
@@ -289,7 +290,7 @@ fn add_named<K: Ord + Clone + std::fmt::Display, V>(
 
 /// Puts the contents of secret files in the place of their names.
 fn read_secrets(config: &mut Config, findings: &mut Vec<Finding>) {
-    let Config { admin, upstreams, identity, consumers, secret_files, .. } = config;
+    let Config { admin, stores, upstreams, identity, consumers, secret_files, .. } = config;
     let mut put = |of: &mut Secret, path: ConfigPath| {
         let Secret::File(file) = &*of else { return };
         match secret(file) {
@@ -302,6 +303,12 @@ fn read_secrets(config: &mut Config, findings: &mut Vec<Finding>) {
     };
     if let Some(admin) = admin {
         put(&mut admin.token, ConfigPath::root().key("admin").key("token"));
+    }
+    for (name, store) in stores {
+        let path = ConfigPath::root().key("stores").key(name);
+        for (rest, secret) in Arc::make_mut(store).secrets() {
+            put(secret, path.join(&rest));
+        }
     }
     for (name, upstream) in upstreams {
         if !matches!(&upstream.balance, Balance::Sticky(StickyCookie { secret: Some(Secret::File(_)), .. })) {

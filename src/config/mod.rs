@@ -25,6 +25,7 @@ pub use source::Sources;
 
 use crate::identity::RolesConfig;
 use crate::identity::config::{ConsumersConfig, IdentityConfig, PlanConfig};
+use crate::outbound::redis::StoreConfig;
 use crate::policy::config::Setting;
 use crate::values::{ConfigPath, Name};
 use model::{Document, GatewayPolicies, host::Host, listener::Listener, process, route::Route, telemetry};
@@ -43,6 +44,8 @@ pub struct Config {
     pub telemetry: telemetry::Telemetry,
     /// How names are resolved.
     pub dns: model::dns::Dns,
+    /// What several gateways share.
+    pub stores: BTreeMap<Name, Arc<StoreConfig>>,
     /// Where clients connect.
     pub listeners: BTreeMap<Name, Arc<Listener>>,
     /// Where requests go.
@@ -75,6 +78,7 @@ impl Default for Config {
             admin: Setting::<process::Admin>::default().on().cloned(),
             telemetry: telemetry::Telemetry::default(),
             dns: model::dns::Dns::default(),
+            stores: document.stores,
             listeners: document.listeners,
             upstreams: document.upstreams,
             identity: IdentityConfig::default(),

@@ -75,7 +75,7 @@ fn all_problems(root: &Node<'_>) -> Reading {
     for (section, value) in sections {
         let named = matches!(
             &*section.text,
-            "listeners" | "upstreams" | "consumers" | "plans" | "roles" | "hosts" | "routes"
+            "stores" | "listeners" | "upstreams" | "consumers" | "plans" | "roles" | "hosts" | "routes"
         );
         match &value.kind {
             Kind::Map(items) if named => {
@@ -159,6 +159,7 @@ impl Document {
         self.consumers.named.append(&mut other.consumers.named);
         self.plans.append(&mut other.plans);
         self.roles.append(&mut other.roles);
+        self.stores.append(&mut other.stores);
         self.listeners.append(&mut other.listeners);
         self.upstreams.append(&mut other.upstreams);
         self.hosts.append(&mut other.hosts);
@@ -171,6 +172,12 @@ fn resolve(document: &mut Document, folder: &Path) {
     let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
     if let Some(control) = document.process.as_mut().and_then(|process| process.control.as_mut()) {
         absolute(control);
+    }
+    for store in document.stores.values_mut() {
+        let store = Arc::make_mut(store);
+        store.files().into_iter().for_each(absolute);
+        store.socket().map(absolute);
+        store.secrets().into_iter().for_each(|(_, secret)| absolute_secret(secret, folder));
     }
     for listener in document.listeners.values_mut() {
         let listener = Arc::make_mut(listener);

@@ -78,7 +78,9 @@ impl Secrets {
             return self.expand(exact);
         }
         let more = schemas.iter().filter_map(|s| s.get("additionalProperties")).filter(|s| s.is_object());
-        let more: Vec<&Value> = more.collect();
+        // Maps by name say what a name looks like; what stands under one that is none is a secret as well.
+        let named = schemas.iter().filter_map(|s| s.get("patternProperties")?.as_object());
+        let more: Vec<&Value> = more.chain(named.flat_map(serde_json::Map::values)).collect();
         if !more.is_empty() {
             return self.expand(more);
         }

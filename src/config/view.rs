@@ -8,12 +8,13 @@ use super::tree::{self, Kind, Node};
 use serde_yaml::{Mapping, Value};
 use std::collections::BTreeMap;
 
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "version",
     "process",
     "admin",
     "telemetry",
     "dns",
+    "stores",
     "listeners",
     "upstreams",
     "identity",

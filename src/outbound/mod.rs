@@ -1,8 +1,9 @@
-//! Calls that the gateway makes for itself: for keys, tokens and answers about callers. One HTTP
+//! Calls that the gateway makes for itself: for keys, tokens and answers about callers, by one HTTP
 //! client, bounded in time and size; it follows no redirect and asks no proxy, so a call goes where
-//! the configuration says and nowhere else.
+//! the configuration says and nowhere else. And to what gateways share ([`redis`]).
 
 mod config;
+pub mod redis;
 #[cfg(test)]
 mod tests;
 
@@ -30,12 +31,20 @@ const HEADER: u32 = 64 << 10;
 /// The largest file of authorities.
 const LARGEST_CA: u64 = 4 << 20;
 
-/// The clients of a process, one for each set of authorities, so that a reload keeps their
-/// connections.
-#[derive(Debug, Default)]
+/// The clients of a process, one for each set of authorities, and its connections to stores, so that
+/// a reload keeps what is connected.
+#[derive(Default)]
 pub struct Outbound {
+    /// Connections to stores.
+    links: Mutex<Vec<redis::Known>>,
     /// By the authorities' PEM text; none for the system's.
     clients: Mutex<HashMap<Option<Vec<u8>>, Weak<reqwest::Client>>>,
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound").finish_non_exhaustive()
+    }
 }
 
 /// Calls services within a configuration's bounds. Cheap to clone.

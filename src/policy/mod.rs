@@ -21,6 +21,7 @@ pub mod shared;
 pub mod upstream_auth;
 
 use crate::identity::Identity;
+use crate::outbound::redis::Stores;
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Problem};
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub struct CompileEnv<'a> {
     pub scope: Scope<'a>,
     /// Who calls, and who vouches for them.
     pub identity: Arc<Identity>,
+    /// What gateways share.
+    pub stores: Arc<Stores>,
 }
 
 /// The contract of a policy.

@@ -11,6 +11,7 @@ use crate::identity::{self, Identity};
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
 use crate::outbound::Outbound;
+use crate::outbound::redis::Stores;
 use crate::policy::CompileEnv;
 use crate::policy::chain::{Chain, Layers};
 use crate::policy::config::Policies;
@@ -29,10 +30,11 @@ use std::sync::Arc;
 const ENOUGH: usize = 1000;
 
 /// What may only seem to be missing while some of a configuration could not be read.
-const MISSED: [&str; 6] = [
+const MISSED: [&str; 7] = [
     "unknown upstream",
     "unknown provider",
     "unknown account",
+    "unknown store",
     "unknown role",
     "unknown permission",
     "no role permits",
@@ -73,10 +75,13 @@ impl Compiler {
             plans: &config.plans,
             roles: &config.roles,
         };
-        let (identity, found) = Identity::compile(sources, (&self.retained, &self.outbound), &self.metrics);
+        let (stores, mut found) = Stores::compile(&config.stores, &self.outbound);
+        let (identity, wrong) = Identity::compile(sources, (&self.retained, &self.outbound), &self.metrics);
+        found.extend(wrong);
         let mut work = Work {
             config,
             compiler: self,
+            stores: Arc::new(stores),
             identity: Arc::new(identity),
             pages: Reader::default(),
             found,
@@ -88,7 +93,7 @@ impl Compiler {
         let hosts = work.hosts();
         let upstreams = work.upstreams();
         let (routes, router) = work.routes(&listeners);
-        let Work { mut found, identity, .. } = work;
+        let Work { mut found, identity, stores, .. } = work;
         let is_wrong = found.iter().any(|finding| finding.severity == Severity::Error);
         // Who gets where is not known while a chain could not be compiled.
         if !is_wrong {
@@ -107,6 +112,7 @@ impl Compiler {
             routes,
             upstreams,
             listeners,
+            stores,
             identity,
             hosts,
             body_memory: BodyMemory::new(self.metrics.body_memory(), config.process.body_memory.bytes()),
@@ -169,7 +175,8 @@ struct Layer<'a> {
 struct Work<'a> {
     config: &'a Config,
     compiler: &'a Compiler,
-    /// Compiled before the chains, whose policies are compiled with it.
+    /// These two are compiled before the chains, whose policies are compiled with them.
+    stores: Arc<Stores>,
     identity: Arc<Identity>,
     pages: Reader,
     found: Vec<Finding>,
@@ -355,6 +362,7 @@ impl<'a> Work<'a> {
         let env = CompileEnv {
             scope: Scope { params: scope.params, route: scope.route, of_this_route: Cell::new(false) },
             identity: Arc::clone(&self.identity),
+            stores: Arc::clone(&self.stores),
         };
         match Chain::compile(&layers, &env) {
             Ok(chain) => {

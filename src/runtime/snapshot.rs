@@ -10,6 +10,7 @@ use crate::config::model::upstream::RouteRetry;
 use crate::identity::Identity;
 use crate::listen::tls::TlsSetup;
 use crate::message::normalize;
+use crate::outbound::redis::Stores;
 use crate::policy::chain::Chain;
 use crate::retained::Carried;
 use crate::routing::Router;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub upstreams: Box<[(Upstream, Arc<UpstreamMetrics>)]>,
     /// The listeners, by [`ListenerId`]; a place is empty where a listener has gone.
     pub listeners: Box<[Option<Listener>]>,
+    /// What several gateways share.
+    pub stores: Arc<Stores>,
     /// Who calls, and who vouches for them.
     pub identity: Arc<Identity>,
     /// Hosts that differ from the defaults.

@@ -23,6 +23,7 @@ mod refusals;
 mod reload;
 mod retries;
 mod routing;
+mod stores;
 mod tls;
 mod tokens;
 mod tunnels;

@@ -11,6 +11,7 @@ mod login_issuer;
 mod modern;
 mod origin;
 mod process;
+mod redis;
 mod streams;
 
 pub use authority::Authority;
@@ -23,6 +24,7 @@ pub use login_issuer::{LoginIssuer, Visitor};
 pub use modern::Modern;
 pub use origin::{Origin, Received, answer};
 pub use process::{Process, binary, curl, quiet_port};
+pub use redis::Redis;
 pub use streams::{Exchange, Fate, Streams, trailers};
 
 use std::time::{Duration, Instant};

@@ -3,6 +3,7 @@
 use super::{Findings, section, why};
 use crate::config::Config;
 use crate::config::model::telemetry::LogTarget;
+use crate::outbound::redis::StoreConfig;
 use crate::values::{ConfigPath, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -106,6 +107,9 @@ impl Config {
         files.extend(self.secret_files.iter().cloned());
         files.extend(self.consumers.file.iter().cloned());
         files.extend(self.identity.clone().files().into_iter().map(|file| file.clone()));
+        for store in self.stores.values() {
+            files.extend(StoreConfig::clone(store).files().into_iter().map(|file| file.clone()));
+        }
         for listener in self.listeners.values() {
             files.extend(listener.error_pages.values().cloned());
             let Some(tls) = &listener.tls else { continue };

@@ -83,6 +83,33 @@ fn the_view_shows_no_secret_and_where_values_come_from() {
     assert_eq!(again.upstreams, config.upstreams);
 }
 
+/// One of each place that takes a secret, but for the admin's token.
+const SECRETS: &str = r#"version: 1
+stores:
+  a: { redis: { address: "127.0.0.1:1", username: b, password: hunter2-1 } }
+  "no name!": { redis: { address: "127.0.0.1:1", password: hunter2-2 } }
+upstreams:
+  a: { endpoints: ["127.0.0.1:1"], balance: { sticky: { cookie: b, secret: hunter2-3 } } }
+identity:
+  providers:
+    a: { jwt: { issuer: b, audiences: [c], algorithms: [HS256], keys: { secret: hunter2-4 } } }
+    b: { introspection: { url: "http://127.0.0.1:1/", client_id: c, client_secret: hunter2-5 } }
+    c: { oidc: { issuer: "http://127.0.0.1:1", client_id: d, client_secret: hunter2-6, cookies: { keys: [hunter2-7] } } }
+  accounts:
+    a: { header: { name: b, value: hunter2-8 } }
+    b: { client_credentials: { url: "http://127.0.0.1:1/", client_id: c, client_secret: hunter2-9 } }
+consumers:
+  a: { credentials: [{ api_key: { key: hunter2-10 } }] }
+"#;
+
+#[test]
+fn the_view_shows_no_secret_under_any_name() {
+    let folder = folder(&[("gateway.yaml", SECRETS)]);
+    let view = loader().read(&folder.path().join("gateway.yaml")).config.view();
+    assert!(!view.contains("hunter2"), "{view}");
+    assert_eq!(view.matches("'***'").count(), 10, "{view}");
+}
+
 #[test]
 fn places_are_exact() {
     let folder = folder(&[("gateway.yaml", GOOD)]);
@@ -236,7 +263,7 @@ fn the_schema_is_stable_and_knows_its_secrets() {
     let mut keys = crate::config::secrets::Secrets::new().keys();
     keys.sort();
     keys.dedup();
-    assert_eq!(keys, ["client_secret", "key", "secret", "token", "value"]);
+    assert_eq!(keys, ["client_secret", "key", "password", "secret", "token", "value"]);
     assert!(crate::config::schema_text().ends_with("}\n"));
 }
 

@@ -11,6 +11,7 @@ pub mod upstream;
 
 use crate::identity::RolesConfig;
 use crate::identity::config::{ConsumersConfig, IdentityConfig, PlanConfig};
+use crate::outbound::redis::StoreConfig;
 use crate::policy::config::{EnforcedPolicies, Policies};
 use crate::values::{Name, Problem};
 use schemars::JsonSchema;
@@ -33,6 +34,9 @@ pub struct Document {
     pub telemetry: Option<telemetry::Telemetry>,
     /// How names are resolved.
     pub dns: Option<dns::Dns>,
+    /// What several gateways share, by name.
+    #[serde(default)]
+    pub stores: BTreeMap<Name, Arc<StoreConfig>>,
     /// Where clients connect, by name.
     #[serde(default)]
     pub listeners: BTreeMap<Name, Arc<listener::Listener>>,

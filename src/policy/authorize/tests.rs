@@ -14,7 +14,11 @@ fn policy(yaml: &str) -> Result<Authorize, Vec<Finding>> {
     assert_eq!(found, []);
     let config: AuthorizeConfig =
         serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
-    let env = CompileEnv { scope: Scope::default(), identity: Arc::new(Identity::with_roles(roles)) };
+    let env = CompileEnv {
+        scope: Scope::default(),
+        identity: Arc::new(Identity::with_roles(roles)),
+        ..CompileEnv::default()
+    };
     Authorize::compile(&config, &env)
 }
 

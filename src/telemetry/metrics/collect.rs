@@ -199,6 +199,14 @@ impl State {
                 scrape.add(&table::DISCOVERY_FAILURES, &[upstream], failures as f64);
             }
         }
+        let stores = self.stores.lock().as_ref().map(|source| source()).unwrap_or_default();
+        for (store, count) in &stores {
+            scrape.add(&table::STORE_CONNECTED, &[store], f64::from(u8::from(count.connected)));
+            scrape.add(&table::STORE_CONNECT_FAILURES, &[store], count.connect_failures as f64);
+            for (outcome, calls) in count.calls.iter().filter(|(_, calls)| *calls > 0) {
+                scrape.add(&table::STORE_CALLS, &[store, outcome], *calls as f64);
+            }
+        }
         let dropped = self.access_log_dropped.load(Ordering::Relaxed);
         scrape.add(&table::ACCESS_LOG_DROPPED, &[], dropped as f64);
         scrape.add(&table::BODY_MEMORY, &[], self.body_memory.load(Ordering::Relaxed) as f64);

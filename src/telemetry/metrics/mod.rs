@@ -107,6 +107,20 @@ pub type EndpointsOf = dyn Fn() -> BTreeMap<String, EndpointCount> + Send + Sync
 #[derive(Debug)]
 pub struct SnapshotGuard(#[expect(dead_code, reason = "its references are what is counted")] Arc<()>);
 
+/// How a store is, and what became of calls to it. Outcomes are words of the code's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreCount {
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// How often there was none to be had.
+    pub connect_failures: u64,
+    /// Calls by outcome.
+    pub calls: Vec<(&'static str, u64)>,
+}
+
+/// The stores by name, asked at each scrape.
+pub type StoresOf = dyn Fn() -> BTreeMap<String, StoreCount> + Send + Sync;
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -129,6 +143,7 @@ struct State {
     certificates: Mutex<Vec<CertificateExpiry>>,
     connections: Mutex<Option<Box<ConnectionsOf>>>,
     endpoints: Mutex<Option<Box<EndpointsOf>>>,
+    stores: Mutex<Option<Box<StoresOf>>>,
     access_log_dropped: Arc<AtomicU64>,
     body_memory: Arc<AtomicU64>,
     snapshots: Arc<()>,
@@ -161,6 +176,7 @@ impl Metrics {
             certificates: Mutex::default(),
             connections: Mutex::default(),
             endpoints: Mutex::default(),
+            stores: Mutex::default(),
             access_log_dropped: Arc::default(),
             body_memory: Arc::default(),
             snapshots: Arc::default(),
@@ -279,6 +295,11 @@ impl Metrics {
     /// Says who knows the endpoints of upstreams. It is asked at each scrape.
     pub fn set_endpoints_source(&self, endpoints: Box<EndpointsOf>) {
         *self.state.endpoints.lock() = Some(endpoints);
+    }
+
+    /// Says who knows the stores. It is asked at each scrape.
+    pub fn set_stores_source(&self, stores: Box<StoresOf>) {
+        *self.state.stores.lock() = Some(stores);
     }
 
     /// Says who knows about the connections of a listener. It is asked at each scrape and may lock.

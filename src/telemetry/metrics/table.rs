@@ -54,6 +54,12 @@ table! {
         "Those of them that are healthy; all of them where nothing probes them.";
     DISCOVERY_FAILURES COUNTER "tollgate_discovery_failures_total" ["upstream"]
         "How often endpoints could not be looked for; those found last are kept.";
+    STORE_CONNECTED GAUGE "tollgate_store_connected" ["store"]
+        "Whether there is a connection to the store: 1 or 0.";
+    STORE_CONNECT_FAILURES COUNTER "tollgate_store_connect_failures_total" ["store"]
+        "How often no connection to the store could be made.";
+    STORE_CALLS COUNTER "tollgate_store_calls_total" ["store", "outcome"]
+        "Calls to a store: answered, timeout, refused (an error of its own), broken (the connection), or not even sent since it is down or too many are under way (busy).";
     REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
         "Answers of the gateway's own that refuse a request, by their code.";
     AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]
