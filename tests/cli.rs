@@ -130,7 +130,7 @@ fn explain_tells_who_gets_through_and_why() {
             &["DELETE", order, "--as", "reports"],
             "    - a role that permits this method and path: request_not_permitted",
         ),
-        (&["GET", order], "nobody (`--as` or `--claims` says who calls): refused"),
+        (&["GET", order], "nobody (`--as`, `--claims` or `--certificate` says who calls): refused"),
         (&["GET", order, "--claims", "{\"sub\": \"u-17\"}"], "`u-17`: refused"),
     ] {
         let out = explain(arguments);

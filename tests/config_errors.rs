@@ -264,6 +264,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "routes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ api_key: { headers: x } }, { apikey: {} }], optionl: true } }\n",
     ),
     (
+        "certificates_of_consumers",
+        "consumers:\n  a:\n    credentials:\n      - certificate: { fingerprint: abc }\n      - certificate: { sunject: CN=a }\n      - certificate: { dns: 7 }\n      - certificate: CN=a\nroutes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ certificate: { all: true } }, certificate] } }\n",
+    ),
+    (
         "authorize_shape",
         "roles:\n  reader: { permissions: [{ method: GET, path: /a }, 7] }\nroutes:\n  a:\n    to: { echo: {} }\n    policies: { authorize: { roles: [{ reader: [GET], writer: [GET] }], scopes: { none: [a] }, wen: x } }\n",
     ),
@@ -276,6 +280,14 @@ const MISTAKES: &[(&str, &str)] = &[
 /// What is found when a configuration is compiled, as `tollgate check` does: names that stand for
 /// something else, conditions, what nobody can reach.
 const COMPILED: &[(&str, &str)] = &[
+    (
+        "certificates_that_nobody_shows",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  a: { credentials: [{ certificate: { subject: 'CN=a, O=Example; Inc.' } }, { certificate: { dns: '' } }] }\n  b: { credentials: [{ certificate: { subject: XY=a } }, { certificate: { uri: 'spiffe://a' } }] }\n  c: { credentials: [{ certificate: { uri: 'spiffe://a' } }] }\nroutes:\n  a: { policies: { authenticate: { any_of: [{ certificate: {} }] }, authorize: { when: 'tls.client.dn == \"CN=a\"' } }, to: { echo: {} } }\n",
+    ),
+    (
+        "certificates_that_nobody_is_asked_for",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  a: { credentials: [{ certificate: { subject: CN=a } }] }\nroutes:\n  a: { policies: { authenticate: { any_of: [{ certificate: {} }] } }, to: { echo: {} } }\n",
+    ),
     (
         "roles",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nroles:\n  reader: { permissions: [a b, /orders, { path: orders }, { methods: [get], path: /a }], includes: [writr] }\n  writer: { includes: [writer], consumers: [nobody] }\n",

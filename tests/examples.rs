@@ -204,6 +204,117 @@ const EXAMPLES: &[Example] = &[
         },
     },
     example(
+        "client-certificates.yaml",
+        &[
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/billing.pem",
+                    "--key",
+                    "tls/billing.key",
+                    "https://localhost:{secure}/orders/7",
+                ],
+                200,
+                &["x-consumer: billing"],
+            ),
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/billing.pem",
+                    "--key",
+                    "tls/billing.key",
+                    "https://localhost:{secure}/invoices/7",
+                ],
+                200,
+                &["x-consumer: billing"],
+            ),
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/reports.pem",
+                    "--key",
+                    "tls/reports.key",
+                    "https://localhost:{secure}/orders/7",
+                ],
+                200,
+                &["x-consumer: reports"],
+            ),
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/reports.pem",
+                    "--key",
+                    "tls/reports.key",
+                    "https://localhost:{secure}/invoices/7",
+                ],
+                403,
+                &["forbidden"],
+            ),
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/reports.pem",
+                    "--key",
+                    "tls/reports.key",
+                    "https://localhost:{secure}/workloads/7",
+                ],
+                200,
+                &["origin"],
+            ),
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/me.pem",
+                    "--key",
+                    "tls/me.key",
+                    "https://localhost:{secure}/orders/7",
+                ],
+                401,
+                &["www-authenticate: Certificate realm", "unauthenticated"],
+            ),
+            by_curl(
+                &[
+                    "--cacert",
+                    "tls/ca.pem",
+                    "--cert",
+                    "tls/me.pem",
+                    "--key",
+                    "tls/me.key",
+                    "https://localhost:{secure}/workloads/7",
+                ],
+                403,
+                &["forbidden"],
+            ),
+            by_curl(
+                &["--cacert", "tls/ca.pem", "https://localhost:{secure}/orders/7"],
+                401,
+                &["unauthenticated"],
+            ),
+            by_curl(&["--cacert", "tls/ca.pem", "https://localhost:{secure}/health"], 200, &["fine"]),
+            refused(&[
+                "--cacert",
+                "tls/ca.pem",
+                "--cert",
+                "tls/former.pem",
+                "--key",
+                "tls/former.key",
+                "https://localhost:{secure}/orders/7",
+            ]),
+        ],
+    ),
+    example(
         "compress.yaml",
         &[
             ask(
@@ -875,6 +986,8 @@ fn with_files() -> TempDir {
     authority.issue(&tls, "me", &["me.example"]);
     authority.issue(&tls, "orders", &["orders.internal"]);
     authority.issue(&tls, "former", &["former.example"]);
+    authority.issue(&tls, "billing", &["billing.internal"]);
+    authority.issue(&tls, "reports", &["spiffe://example.internal/reports"]);
     authority.revoke(&tls, &["former"]);
     std::fs::copy(folder.path().join("tls/ca.pem"), folder.path().join("tls/clients.pem")).unwrap();
     std::fs::create_dir_all(folder.path().join("secrets")).unwrap();

@@ -1,5 +1,6 @@
 //! The caller that `tollgate explain` asks for.
 
+use crate::identity::certificate::ClientCertificate;
 use crate::identity::{Consumer, Identity, Method, Principal};
 use crate::values::Problem;
 use serde_json::{Map, Value};
@@ -24,9 +25,13 @@ impl Caller {
     ///
     /// # Errors
     /// There is no such consumer, or the claims are none.
-    pub(super) fn principal(&self, identity: &Identity) -> Result<Option<Principal>, Problem> {
+    pub(super) fn principal(
+        &self,
+        identity: &Identity,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Option<Principal>, Problem> {
         if self.consumer.is_none() && self.claims.is_none() && self.scopes.is_empty() {
-            return Ok(None);
+            return certificate.map(|certificate| of_certificate(identity, certificate)).transpose();
         }
         let claims = self.claims.as_deref().map(read).transpose()?.unwrap_or_default();
         let by_token = self.claims.is_some() || !self.scopes.is_empty();
@@ -53,6 +58,18 @@ impl Caller {
         let of_provider = self.provider.as_deref().zip(subject);
         Ok(of_provider.and_then(|(provider, subject)| consumers.by_subject(provider, subject)).cloned())
     }
+}
+
+fn of_certificate(identity: &Identity, certificate: &ClientCertificate) -> Result<Principal, Problem> {
+    let consumer = identity.consumers().by_certificate(certificate);
+    let consumer = consumer.map_err(|_| {
+        Problem::new(format!("the certificate of `{}` is several consumers'", certificate.subject))
+            .remedy("take all but one of these credentials away")
+    })?;
+    Ok(Principal {
+        consumer: consumer.map(Arc::clone),
+        ..Principal::new(Method::Certificate, certificate.subject.as_str())
+    })
 }
 
 /// `scope` is one text (RFC 8693 section 4.2); some issuers write lists.

@@ -5,17 +5,19 @@ use super::caller::Caller;
 use super::{complain, print};
 use crate::config::{Config, Loader};
 use crate::identity::Principal;
+use crate::identity::certificate::{ClientCertificate, ClientTls};
 use crate::message::normalize;
 use crate::policy::authorize::Asked as Need;
 use crate::policy::context::PolicyContext;
 use crate::routing::{Found, Outcome, Query};
 use crate::runtime::{Compiler, Listener, Route, Snapshot, Target};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
-use crate::values::{ConfigPath, Name, Problem};
+use crate::values::{ConfigPath, Name, Problem, pem};
 use pingora_http::RequestHeader;
+use rustls::pki_types::CertificateDer;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub struct Asked {
     pub listener: Option<String>,
     /// Who calls.
     pub caller: Caller,
+    /// The client's certificate: a PEM file.
+    pub certificate: Option<PathBuf>,
 }
 
 pub(super) fn main(path: &Path, asked: &Asked) -> ExitCode {
@@ -93,10 +97,14 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Result<String, Problem> {
     }
     match explanation.found {
         Found::Route { id, params } => {
+            let tls = tls(listener, host, asked.certificate.as_deref())?;
+            let certificate = tls.as_ref().and_then(|tls| tls.certificate.as_deref());
+            let principal = asked.caller.principal(&snapshot.identity, certificate)?;
             let cx = PolicyContext {
                 client: asked.client,
                 secure: listener.tls.is_some(),
-                principal: asked.caller.principal(&snapshot.identity)?.map(Arc::new),
+                tls: tls.map(Arc::new),
+                principal: principal.map(Arc::new),
                 normalised: Some(Box::from(&*path)),
                 params,
                 ..PolicyContext::new()
@@ -151,7 +159,7 @@ fn describe(
 /// What is asked of the caller, and whether it has it.
 fn judge(out: &mut String, needs: &[Need], cx: &PolicyContext) {
     let who = match cx.principal.as_deref() {
-        None => "nobody (`--as` or `--claims` says who calls)".to_owned(),
+        None => "nobody (`--as`, `--claims` or `--certificate` says who calls)".to_owned(),
         Some(Principal { consumer: Some(consumer), .. }) => {
             let groups = if consumer.groups.is_empty() { String::new() } else { consumer.groups.join(", ") };
             let groups = if groups.is_empty() { groups } else { format!(" of the groups {groups}") };
@@ -185,6 +193,35 @@ fn listener<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Listen
             Problem::unknown("listener", name, snapshot.config.listeners.keys().map(Name::as_str))
         }),
     }
+}
+
+/// What TLS would have settled.
+fn tls(listener: &Listener, host: &str, certificate: Option<&Path>) -> Result<Option<ClientTls>, Problem> {
+    let Some(tls) = &listener.config.tls else {
+        return match certificate {
+            None => Ok(None),
+            Some(_) => Err(Problem::new(format!("the listener `{}` speaks no TLS", listener.name))
+                .remedy("name another one by `--listener`, or take `--certificate` away")),
+        };
+    };
+    if certificate.is_some() && tls.client.is_none() {
+        let problem =
+            Problem::new(format!("the listener `{}` asks for no client certificates", listener.name));
+        return Err(problem.remedy("give it `tls: { client: { ca: clients.pem } }`"));
+    }
+    let parse = |path: &Path| {
+        let chain = pem::pem_items::<CertificateDer<'static>>(path, "certificate")?;
+        let parsed = chain.first().and_then(ClientCertificate::parse);
+        parsed
+            .map(Box::new)
+            .ok_or_else(|| Problem::new(format!("`{}` has no certificate that can be read", path.display())))
+    };
+    Ok(Some(ClientTls {
+        sni: Some(crate::message::authority::host(host).to_ascii_lowercase()),
+        version: "TLSv1.3",
+        certificate: certificate.map(parse).transpose()?,
+        ..ClientTls::default()
+    }))
 }
 
 fn head(asked: &Asked) -> Result<RequestHeader, Problem> {

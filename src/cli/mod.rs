@@ -84,6 +84,9 @@ enum Command {
         /// Who calls: a consumer, by name
         #[arg(long = "as", value_name = "CONSUMER")]
         consumer: Option<String>,
+        /// The certificate that the client shows: a PEM file; it says who calls if nothing else does
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
         /// Who calls: the claims of a token, as JSON, or @FILE
         #[arg(long, value_name = "JSON")]
         claims: Option<String>,
@@ -136,12 +139,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             client,
             listener,
             consumer,
+            certificate,
             claims,
             provider,
             scopes,
         } => {
             let caller = caller::Caller { consumer, claims, provider, scopes };
-            explain::main(&config, &explain::Asked { method, url, headers, client, listener, caller })
+            explain::main(
+                &config,
+                &explain::Asked { method, url, headers, client, listener, caller, certificate },
+            )
         }
         Command::Token { subject, scope, expires_in, claims } => {
             token::main(&token::Asked { subject, scope, expires_in, claims })

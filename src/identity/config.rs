@@ -1,6 +1,7 @@
 //! The text side of identity: providers, consumers, plans.
 
 use super::accounts::AccountConfig;
+use super::certificate::CertificateConfig;
 use super::introspection::IntrospectionConfig;
 use super::jwt::{JwtConfig, KeysConfig};
 use super::oidc::OidcConfig;
@@ -74,6 +75,9 @@ pub enum CredentialConfig {
     ApiKey(ApiKeyConfig),
     /// A token of this provider with this subject.
     Jwt(SubjectConfig),
+    /// A client certificate that the listener has verified: by its `subject`, by a `dns`, `uri` or
+    /// `email` among its alternative names, or by its `fingerprint`.
+    Certificate(CertificateConfig),
 }
 
 /// An API key.
@@ -293,14 +297,14 @@ impl CredentialConfig {
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::ApiKey(ApiKeyConfig::Key(key)) => Some(key),
-            Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) => None,
+            Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) | Self::Certificate(_) => None,
         }
     }
 
     fn secret_mut(&mut self) -> Option<(&'static [&'static str], &mut Secret)> {
         match self {
             Self::ApiKey(ApiKeyConfig::Key(key)) => Some((&["api_key", "key"], key)),
-            Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) => None,
+            Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) | Self::Certificate(_) => None,
         }
     }
 }

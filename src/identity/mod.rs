@@ -3,6 +3,7 @@
 pub mod accounts;
 mod audiences;
 pub mod cause;
+pub mod certificate;
 mod claimed;
 mod claims;
 mod client_auth;
@@ -23,7 +24,7 @@ mod upkeep;
 
 pub use audiences::Audiences;
 pub use client_auth::ClientAuth;
-pub use consumers::Consumers;
+pub use consumers::{Consumers, Several};
 pub use principal::{Consumer, Method, Principal};
 pub use roles::{PermissionConfig, RequestsConfig, Role, RoleConfig, Roles, RolesConfig};
 pub use tokens::TokenCache;

@@ -1,5 +1,5 @@
-use super::tls::ClientTls;
 use crate::config::model::listener::{Limits, Listener};
+use crate::identity::certificate::ClientTls;
 use crate::values::{ListenerId, Name};
 use pingora_core::protocols::Digest;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub struct ConnInfo {
     config: Arc<Listener>,
     local: SocketAddr,
     peer: SocketAddr,
-    tls: Option<ClientTls>,
+    tls: Option<Arc<ClientTls>>,
     header: AtomicU8,
     broken_line: AtomicBool,
     received: AtomicU64,
@@ -57,7 +57,7 @@ impl ConnInfo {
             config,
             local,
             peer,
-            tls,
+            tls: tls.map(Arc::new),
             header: AtomicU8::new(HeaderState::Idle as u8),
             broken_line: AtomicBool::new(false),
             received: AtomicU64::new(0),
@@ -101,7 +101,7 @@ impl ConnInfo {
     }
 
     /// What TLS settled; `None` in the clear.
-    pub fn tls(&self) -> Option<&ClientTls> {
+    pub fn tls(&self) -> Option<&Arc<ClientTls>> {
         self.tls.as_ref()
     }
 

@@ -2,6 +2,7 @@ use super::conn_info::{ConnInfo, HeaderState};
 use super::request_line::RequestLine;
 use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
+use crate::identity::certificate::ClientTls;
 use async_trait::async_trait;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -73,7 +74,7 @@ impl<S: Transport> Edge<S> {
         let _ = socket_digest.peer_addr.set(Some(SocketAddr::Inet(info.peer_addr())));
         let _ = socket_digest.local_addr.set(Some(SocketAddr::Inet(info.local_addr())));
         let tls = info.tls();
-        let ssl_digest = tls.map(|tls| Arc::new(tls.digest()));
+        let ssl_digest = tls.map(|tls| Arc::new(ssl_digest(tls)));
         let protocol = tls.map(|tls| if tls.http2 { ALPN::H2 } else { ALPN::H1 });
         Ok(Self {
             transport,
@@ -358,4 +359,11 @@ impl<S: Transport> GetSocketDigest for Edge<S> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(self.socket_digest.clone())
     }
+}
+
+/// What TLS settled in Pingora's words. The digest must exist on a TLS connection: Pingora takes a
+/// connection without one for one in the clear.
+fn ssl_digest(tls: &ClientTls) -> SslDigest {
+    let serial = tls.certificate.as_ref().map(|certificate| certificate.serial.to_string());
+    SslDigest::new(tls.cipher, tls.version, None, serial, Vec::new())
 }

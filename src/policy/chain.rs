@@ -258,6 +258,13 @@ impl Chain {
         })
     }
 
+    /// Where those stand that want a client certificate of the connection.
+    pub fn certificates_wanted(&self) -> impl Iterator<Item = &Origin> {
+        let wants =
+            |policy: &Compiled| matches!(policy, Compiled::Authenticate(one) if one.wants_certificates());
+        self.origins.iter().zip(&self.head).filter(move |(_, policy)| wants(policy)).map(|(origin, _)| origin)
+    }
+
     /// What is asked of callers, in the order in which it is asked, with where it comes from.
     pub fn authorizations(&self) -> impl Iterator<Item = (&Origin, &Authorize)> {
         self.origins.iter().zip(&self.head).filter_map(|(origin, policy)| match policy {

@@ -4,6 +4,7 @@ use super::compress::Coder;
 use super::grpc_web;
 use super::shared::whole_body::WholeBody;
 use crate::identity::Principal;
+use crate::identity::certificate::ClientTls;
 use crate::message::{authority, params::Params};
 use crate::telemetry::request_id::RequestId;
 use http::{HeaderName, HeaderValue};
@@ -19,6 +20,8 @@ pub struct PolicyContext {
     pub client: IpAddr,
     /// True where the client speaks TLS, or a trusted proxy says so.
     pub secure: bool,
+    /// What TLS settled with whoever is at the other end of the connection; `None` in the clear.
+    pub tls: Option<Arc<ClientTls>>,
     /// The id of this request, for logs here and upstream.
     pub request_id: Option<RequestId>,
     /// The normalised path, where it differs from what the client sent.
@@ -51,6 +54,7 @@ impl PolicyContext {
         Self {
             client: IpAddr::from([0, 0, 0, 0]),
             secure: false,
+            tls: None,
             request_id: None,
             normalised: None,
             principal: None,

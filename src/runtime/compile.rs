@@ -97,6 +97,7 @@ impl Compiler {
         let is_wrong = found.iter().any(|finding| finding.severity == Severity::Error);
         // Who gets where is not known while a chain could not be compiled.
         if !is_wrong {
+            found.extend(reach::certificates(config, &routes, &listeners));
             found.extend(reach::findings(config, &identity, &reach::chains(config, &routes, &listeners)));
         }
         let mut seen = HashSet::new();

@@ -7,7 +7,7 @@ use crate::policy::authenticate::Authenticate;
 use crate::policy::authorize::Callers;
 use crate::policy::chain::Chain;
 use crate::values::{ConfigPath, Finding, Name, Problem};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What is neither right nor wrong, and worth a list: how routes treat callers that nobody knows.
@@ -51,6 +51,29 @@ pub(super) fn findings(config: &Config, identity: &Identity, chains: &[Arc<Chain
         found.push(Finding::warning(ConfigPath::root().key("roles").key(name), problem));
     }
     found
+}
+
+/// Ways to authenticate by client certificates that nobody can take: no listener asks for one.
+pub(super) fn certificates(
+    config: &Config,
+    routes: &[Route],
+    listeners: &[Option<Listener>],
+) -> Vec<Finding> {
+    let mut wanted: BTreeMap<&ConfigPath, bool> = BTreeMap::new();
+    for (listener, chain) in routes.iter().flat_map(|route| met(config, route, listeners)) {
+        let asks = listener.config.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+        for origin in chain.certificates_wanted() {
+            *wanted.entry(&origin.path).or_default() |= asks;
+        }
+    }
+    let unmet = wanted.into_iter().filter(|(_, asked)| !asked);
+    unmet
+        .map(|(path, _)| {
+            let problem = Problem::new("no listener here asks clients for the certificates that this wants")
+                .remedy("give a listener `tls: { client: { ca: clients.pem } }`");
+            Finding::warning(path.clone(), problem)
+        })
+        .collect()
 }
 
 /// Every chain that requests meet, once.

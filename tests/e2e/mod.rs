@@ -3,6 +3,7 @@
 mod admin;
 mod authorize;
 mod bodies;
+mod certificates;
 mod compress;
 mod connections;
 mod discovery;

@@ -1,6 +1,6 @@
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::ClientConfig;
 use std::path::Path;
@@ -34,11 +34,17 @@ impl Authority {
         authority
     }
 
-    /// Issues a certificate for these names into a folder, as `<stem>.pem` and `<stem>.key`; an entry
+    /// Issues a certificate for these names (DNS names, addresses, URIs, mail addresses) into a folder, as `<stem>.pem` and `<stem>.key`; an entry
     /// for `certificates`.
     pub fn issue(&self, folder: &Path, stem: &str, names: &[&str]) -> String {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let is_other = |name: &&str| name.contains("://") || name.contains('@');
+        let (others, names): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(is_other);
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        params.subject_alt_names.extend(others.into_iter().map(|name| match name.contains("://") {
+            true => SanType::URI(name.try_into().unwrap()),
+            false => SanType::Rfc822Name(name.try_into().unwrap()),
+        }));
         params.distinguished_name.push(DnType::CommonName, stem);
         params.not_after = date_time_ymd(2100, 1, 1);
         let serial = {

@@ -5,6 +5,7 @@ mod file;
 mod index;
 mod table;
 
+use super::certificate::ClientCertificate;
 use super::config::{ConsumersConfig, PlanConfig, ProviderConfig};
 use super::{Consumer, Principal};
 use crate::retained::Retained;
@@ -20,6 +21,10 @@ pub struct Consumers {
     file: Option<Arc<file::Kept>>,
     from_file: Arc<Table>,
 }
+
+/// A credential that is several consumers'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Several;
 
 /// What consumers refer to.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +82,22 @@ impl Consumers {
         }
         let digest = table::subject(provider, subject);
         self.find(|table| table.by_subject(&digest))?.consumer.as_ref()
+    }
+
+    /// Whose this certificate is.
+    ///
+    /// # Errors
+    /// It is several consumers', by different parts of it.
+    pub fn by_certificate(&self, certificate: &ClientCertificate) -> Result<Option<&Arc<Consumer>>, Several> {
+        let mut found: Option<&Arc<Consumer>> = None;
+        for digest in certificate.digests() {
+            let one = self.find(|table| table.by_subject(digest)).and_then(|one| one.consumer.as_ref());
+            match (found, one) {
+                (Some(known), Some(one)) if known.name != one.name => return Err(Several),
+                (known, one) => found = known.or(one),
+            }
+        }
+        Ok(found)
     }
 
     /// The consumer of this name. It looks through all of them: for operators, not for requests.
@@ -170,7 +191,7 @@ impl Digest {
     const fn what(&self) -> &'static str {
         match self {
             Self::Key(_) => "API key",
-            Self::Subject(_) => "subject",
+            Self::Subject(_) => "subject or certificate",
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Table {
     groups: Box<[Arc<[Box<str>]>]>,
     /// By the digest of the key.
     keys: Index<u32>,
-    /// By [`subject`].
+    /// By [`subject`], or by what stands in a certificate.
     subjects: Index<u32>,
     /// What a consumer is to a policy, made when it first calls.
     known: Box<[OnceLock<Arc<Principal>>]>,
@@ -214,6 +214,7 @@ impl Builder {
                 self.providers.place(provider.into(), line);
                 self.subjects.push((subject(provider, &of.subject), at));
             }
+            CredentialConfig::Certificate(of) => self.subjects.push((of.digest()?, at)),
         }
         Ok(())
     }
@@ -222,7 +223,8 @@ impl Builder {
     pub(super) fn build(self) -> (Table, Vec<Twice>) {
         let mut twice = Vec::new();
         let keys = Index::new(self.keys, |first, other| twice.push(("API key", first, other)));
-        let subjects = Index::new(self.subjects, |first, other| twice.push(("subject", first, other)));
+        let subjects =
+            Index::new(self.subjects, |first, other| twice.push(("subject or certificate", first, other)));
         let known = (0..self.rows.len()).map(|_| OnceLock::new()).collect();
         let table = Table {
             names: self.names.into(),

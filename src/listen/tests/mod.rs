@@ -104,8 +104,8 @@ impl TestApp {
                     info.peer_addr(),
                     tls.and_then(|tls| tls.sni.as_deref()),
                     session.is_http2(),
-                    certificate.map(|certificate| &certificate.subject),
-                    certificate.map(|certificate| &certificate.names),
+                    certificate.map(|certificate| certificate.subject.as_str()),
+                    certificate.map(|certificate| &certificate.dns),
                 )
                 .into()
             }

@@ -1,6 +1,6 @@
-use super::client::{ClientCertificate, ClientTls};
 use super::setup::TlsSetup;
 use super::suites::iana_name;
+use crate::identity::certificate::{ClientCertificate, ClientTls};
 use crate::listen::counters::HandshakeFailure;
 use rustls::server::{Acceptor, ServerConnection};
 use rustls::{Error, ProtocolVersion};
@@ -51,11 +51,10 @@ impl TlsSetup {
 }
 
 fn facts(sni: Option<String>, session: &ServerConnection) -> Result<ClientTls, Failed> {
-    let chain = session.peer_certificates().map(<[_]>::to_vec).filter(|chain| !chain.is_empty());
-    let certificate = match chain {
+    let certificate = match session.peer_certificates().and_then(<[_]>::first) {
         None => None,
         // Without its facts the client would pass for one that has shown no certificate.
-        Some(chain) => Some(Box::new(ClientCertificate::parse(chain).ok_or_else(|| Failed {
+        Some(der) => Some(Box::new(ClientCertificate::parse(der).ok_or_else(|| Failed {
             cause: HandshakeFailure::CertificateInvalid,
             detail: "the client's certificate cannot be parsed".to_owned(),
         })?)),

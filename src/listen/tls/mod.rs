@@ -1,7 +1,6 @@
 //! TLS of a listener, by rustls: which certificate a client gets follows from the name it asks for.
 
 mod certificate;
-mod client;
 mod clients;
 mod handshake;
 mod names;
@@ -10,5 +9,4 @@ mod suites;
 
 pub(super) use handshake::Failed;
 
-pub use client::{ClientCertificate, ClientTls};
 pub use setup::TlsSetup;

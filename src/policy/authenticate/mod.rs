@@ -2,11 +2,13 @@
 
 mod api_key;
 mod bearer;
+mod certificate;
 mod introspection;
 mod jwt;
 mod oidc;
 
 pub use api_key::ApiKeyConfig;
+pub use certificate::CertificateConfig;
 
 use super::context::{HeaderEdit, PolicyContext};
 use super::shared::strip;
@@ -18,6 +20,7 @@ use crate::rejection::Rejection;
 use crate::telemetry::metrics::AuthMetrics;
 use crate::values::{ConfigPath, Finding, Name, Problem};
 use api_key::ApiKey;
+use certificate::Certificate;
 use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
@@ -53,6 +56,8 @@ pub enum WayConfig {
     /// A login with this provider in `identity.providers`. A person who opens a page without one is
     /// sent there; programs get a 401.
     Oidc(Name),
+    /// A client certificate that the listener has verified.
+    Certificate(CertificateConfig),
 }
 
 /// [`AuthenticateConfig`], compiled.
@@ -138,6 +143,7 @@ enum Way {
     Jwt(Arc<Jwt>),
     Introspection(Introspection),
     Oidc(Login),
+    Certificate(Certificate),
 }
 
 impl Way {
@@ -168,13 +174,17 @@ impl Way {
                 }
                 _ => Err(unknown("oidc", name, identity)),
             },
+            WayConfig::Certificate(config) => {
+                let way = Certificate::compile(config, identity);
+                Ok((Self::Certificate(way), identity.counters("certificate", None)))
+            }
         }
     }
 
     /// True if it may know more of a caller than the configuration does: claims, scopes.
     const fn has_claims(&self) -> bool {
         match self {
-            Self::ApiKey(_) => false,
+            Self::ApiKey(_) | Self::Certificate(_) => false,
             Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) => true,
         }
     }
@@ -185,6 +195,7 @@ impl Way {
             Self::Jwt(provider) => jwt::attempt(provider, head, cx),
             Self::Introspection(provider) => introspection::attempt(provider, head),
             Self::Oidc(login) => login.attempt(head, cx),
+            Self::Certificate(way) => way.attempt(cx),
         }
     }
 
@@ -192,7 +203,7 @@ impl Way {
     fn invite<'a>(&'a self, head: &RequestHeader, cx: &PolicyContext) -> Option<Attempt<'a>> {
         match self {
             Self::Oidc(login) => login.invite(head, cx),
-            Self::ApiKey(_) | Self::Jwt(_) | Self::Introspection(_) => None,
+            Self::ApiKey(_) | Self::Jwt(_) | Self::Introspection(_) | Self::Certificate(_) => None,
         }
     }
 
@@ -203,6 +214,7 @@ impl Way {
             Self::ApiKey(_) => Some(api_key::CHALLENGE),
             Self::Jwt(_) | Self::Introspection(_) => Some(bearer::challenge(error)),
             Self::Oidc(_) => Some(oidc::CHALLENGE),
+            Self::Certificate(_) => Some(certificate::CHALLENGE),
         }
     }
 
@@ -215,7 +227,8 @@ impl Way {
                 strip::token(provider.places(), head, cx);
             }
             // What a login keeps with the browser goes upstream on no route at all.
-            Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) => {}
+            // A certificate is the connection's and goes nowhere.
+            Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) | Self::Certificate(_) => {}
         }
     }
 }
@@ -246,6 +259,11 @@ impl Authenticate {
     /// True if a request without a credential passes.
     pub const fn is_optional(&self) -> bool {
         self.optional
+    }
+
+    /// True if one of the ways wants a client certificate of the connection.
+    pub fn wants_certificates(&self) -> bool {
+        self.ways.iter().any(|(way, _)| matches!(way, Way::Certificate(_)))
     }
 
     /// True if one of the ways may say more of a caller than the configuration does: claims, scopes.

@@ -87,6 +87,7 @@ fn identify(request: &RequestHeader, cx: &mut RequestContext) {
     cx.believed = believed;
     cx.policy.client = client;
     cx.policy.secure = secure;
+    cx.policy.tls = conn.tls().map(Arc::clone);
     cx.policy.request_id = id.or_else(|| Some(RequestId::new(cx.time)));
 }
 

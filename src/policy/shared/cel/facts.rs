@@ -4,6 +4,7 @@ use super::evaluate::Fault;
 use super::kind::Kind;
 use super::value::{List, Value};
 use crate::identity::Principal;
+use crate::identity::certificate::ClientTls;
 use crate::message::authority;
 use crate::policy::context::PolicyContext;
 use percent_encoding::percent_decode_str;
@@ -35,6 +36,14 @@ pub(super) enum Fact {
     Claims,
     Credential,
     Provider,
+    TlsVersion,
+    Sni,
+    CertificateSubject,
+    CertificateSerial,
+    CertificateFingerprint,
+    CertificateDns,
+    CertificateUris,
+    CertificateEmails,
 }
 
 /// Named values that are looked for in the request when they are asked for.
@@ -73,12 +82,24 @@ pub(super) const VARIABLES: &[(&str, Variable)] = &[
     ("principal.method", Variable::Fact(Fact::Credential)),
     ("principal.provider", Variable::Fact(Fact::Provider)),
     ("client.ip", Variable::Fact(Fact::ClientIp)),
+    ("tls.version", Variable::Fact(Fact::TlsVersion)),
+    ("tls.sni", Variable::Fact(Fact::Sni)),
+    ("tls.client.subject", Variable::Fact(Fact::CertificateSubject)),
+    ("tls.client.serial", Variable::Fact(Fact::CertificateSerial)),
+    ("tls.client.fingerprint", Variable::Fact(Fact::CertificateFingerprint)),
+    ("tls.client.dns", Variable::Fact(Fact::CertificateDns)),
+    ("tls.client.uris", Variable::Fact(Fact::CertificateUris)),
+    ("tls.client.emails", Variable::Fact(Fact::CertificateEmails)),
 ];
 
 impl Fact {
     pub(super) fn kind(self) -> Kind {
         match self {
-            Self::Groups | Self::Scopes => Kind::list(Kind::Text),
+            Self::Groups
+            | Self::Scopes
+            | Self::CertificateDns
+            | Self::CertificateUris
+            | Self::CertificateEmails => Kind::list(Kind::Text),
             Self::Claims => Kind::Map,
             _ => Kind::Text,
         }
@@ -118,6 +139,14 @@ impl<'a> Facts<'a> {
                 decode(self.cx.params.get(slot, self.cx.path(self.head)), false).map(Value::Text)
             }
             Fact::ClientIp => Some(Value::Text(self.cx.client.to_canonical().to_string().into())),
+            Fact::TlsVersion
+            | Fact::Sni
+            | Fact::CertificateSubject
+            | Fact::CertificateSerial
+            | Fact::CertificateFingerprint
+            | Fact::CertificateDns
+            | Fact::CertificateUris
+            | Fact::CertificateEmails => self.cx.tls.as_deref().and_then(|tls| of_tls(tls, fact)),
             _ => self.cx.principal.as_deref().and_then(|principal| of_caller(principal, fact)),
         };
         value.ok_or_else(|| Fault { what: "is not there", name: fact.name() })
@@ -204,6 +233,22 @@ fn of_caller(principal: &Principal, fact: Fact) -> Option<Value<'_>> {
         Fact::Claims => principal.claims.as_object().map(Value::Map),
         Fact::Credential => Some(Value::text(principal.method.as_str())),
         Fact::Provider => principal.provider.as_deref().map(Value::text),
+        _ => None,
+    }
+}
+
+fn of_tls(tls: &ClientTls, fact: Fact) -> Option<Value<'_>> {
+    let names = |names| Some(Value::List(List::Names(names)));
+    let certificate = tls.certificate.as_deref();
+    match fact {
+        Fact::TlsVersion => Some(Value::text(tls.version)),
+        Fact::Sni => tls.sni.as_deref().map(Value::text),
+        Fact::CertificateSubject => certificate.map(|certificate| Value::text(certificate.subject.as_str())),
+        Fact::CertificateSerial => certificate.map(|certificate| Value::text(&certificate.serial)),
+        Fact::CertificateFingerprint => certificate.map(|certificate| Value::text(&certificate.fingerprint)),
+        Fact::CertificateDns => names(&certificate?.dns),
+        Fact::CertificateUris => names(&certificate?.uris),
+        Fact::CertificateEmails => names(&certificate?.emails),
         _ => None,
     }
 }

@@ -124,7 +124,7 @@ impl<'s> Check<'s> {
             return Ok(Place::Object(full.to_owned()));
         }
         let locals = self.locals.iter().map(|(name, _)| name.as_str());
-        let known = VARIABLES.iter().map(|(name, _)| *name).chain(["request", "principal", "client"]);
+        let known = VARIABLES.iter().map(|(name, _)| *name).chain(["request", "principal", "client", "tls"]);
         let problem = Problem::new(format!("unknown variable `{full}`"));
         if let Some(near) = nearest(full, known.chain(locals)) {
             return Err(problem.remedy(format!("did you mean `{near}`?")));
