@@ -10,11 +10,13 @@ use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Statu
 use crate::config::{Config, ConfigErrors, Loader};
 use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
 use crate::outbound::redis;
+use crate::policy::shared::gcra;
 use crate::proxy::Gateway;
+use crate::retained::Retained;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
-use crate::telemetry::metrics::{Connections, EndpointCount, Metrics, StoreCount};
+use crate::telemetry::metrics::{Connections, EndpointCount, LimitKeys, Metrics, StoreCount};
 use crate::telemetry::random;
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
@@ -130,6 +132,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     count_connections(&in_force);
     count_endpoints(&in_force);
     count_stores(&in_force);
+    count_limit_keys(&in_force, &compiler.retained);
     let most = reload::most_connections(&config, reload::descriptor_limit());
     in_force.listeners.limit_connections(most);
     log::info!("file descriptors leave room for client_connections={most}");
@@ -195,6 +198,15 @@ fn count_connections(in_force: &InForce) {
         let name = &snapshot.listener(id)?.name;
         let counters = listeners.counters();
         counters.iter().find(|(known, _)| known == name).map(|(_, counters)| connections(counters))
+    }));
+}
+
+/// Lets a scrape ask how many keys limits remember.
+fn count_limit_keys(in_force: &InForce, retained: &Arc<Retained>) {
+    let retained = Arc::clone(retained);
+    in_force.metrics.set_limit_keys_source(Box::new(move || {
+        let store = gcra::Store::of(&retained)?;
+        Some(LimitKeys { keys: store.len(), bytes: store.bytes(), forgotten: store.forgotten() })
     }));
 }
 

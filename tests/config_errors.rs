@@ -99,6 +99,15 @@ const MISTAKES: &[(&str, &str)] = &[
     ("word_with_value", "telemetry: { access_log: { to: { stdout: {} } } }\n"),
     ("policy_neither_on_nor_off", "policies: { defaults: { cors: no } }\n"),
     ("unknown_policy", "policies: { defaults: { rate_limits: { rate: 1 } } }\n"),
+    ("rate_without_time", "policies: { defaults: { rate_limit: { rate: 100 } } }\n"),
+    ("rate_of_nothing", "policies: { defaults: { rate_limit: [{ rate: 0/s }] } }\n"),
+    ("rate_limit_by_unknown_key", "policies: { defaults: { rate_limit: { key: ip, rate: 1/s } } }\n"),
+    (
+        "rate_limit_of_unknown_cost",
+        "policies: { defaults: { rate_limit: { cost: { header: x }, rate: 1/s } } }\n",
+    ),
+    ("rate_limit_in_words", "policies: { defaults: { rate_limit: 100/s } }\n"),
+    ("plan_of_no_rate", "plans: { gold: { rate: fast } }\n"),
     ("unknown_coding", "policies: { defaults: { compress: { codings: [deflate] } } }\n"),
     ("enforced_policy_off", "policies: { enforced: { headers: off } }\n"),
     ("empty_match_list", "routes:\n  a: { match: [], to: { echo: {} } }\n"),
@@ -280,6 +289,14 @@ const MISTAKES: &[(&str, &str)] = &[
 /// What is found when a configuration is compiled, as `tollgate check` does: names that stand for
 /// something else, conditions, what nobody can reach.
 const COMPILED: &[(&str, &str)] = &[
+    (
+        "rate_limits",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { rate: 1/d, burst: 500 }\n  free: {}\nroutes:\n  a: { match: { path: /a }, policies: { rate_limit: {} }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { rate_limit: [{ rate: 1/s }, { rate: 2/s }] }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { rate_limit: { rate: 5/s, cost: 6 } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { rate_limit: { rate: 5/s, cost: { cel: request.path } } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { rate_limit: { key: consumer, plan: true } }, to: { echo: {} } }\n",
+    ),
+    (
+        "rate_limits_that_limit_nobody",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { rate: 1/s }\n  free: {}\nconsumers:\n  acme: { plan: gold }\nroutes:\n  a: { match: { path: /a }, policies: { rate_limit: { key: { header: x-user }, rate: 1/s } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { rate_limit: { key: consumer, rate: 1/s } }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { rate_limit: { key: [client_ip, { header: x-user }], rate: 1/s } }, to: { echo: {} } }\n",
+    ),
     (
         "certificates_that_nobody_shows",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  a: { credentials: [{ certificate: { subject: 'CN=a, O=Example; Inc.' } }, { certificate: { dns: '' } }] }\n  b: { credentials: [{ certificate: { subject: XY=a } }, { certificate: { uri: 'spiffe://a' } }] }\n  c: { credentials: [{ certificate: { uri: 'spiffe://a' } }] }\nroutes:\n  a: { policies: { authenticate: { any_of: [{ certificate: {} }] }, authorize: { when: 'tls.client.dn == \"CN=a\"' } }, to: { echo: {} } }\n",

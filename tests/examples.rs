@@ -680,6 +680,30 @@ const EXAMPLES: &[Example] = &[
             assert!(silent.is_closed(), "a balancer must name the client");
         },
     },
+    Example {
+        name: "rate-limit.yaml",
+        asks: &[
+            ask(
+                "web",
+                "GET /search",
+                200,
+                &["ratelimit-policy: \"client_ip\";q=3;w=30", "ratelimit: \"client_ip\";r=2"],
+            ),
+            ask("web", "GET /orders/7\nx-api-key: demo-key-of-acme-inc", 200, &["\"plan\";q=200;w=2"]),
+            ask("web", "GET /orders/7\nx-api-key: demo-key-of-somebody", 200, &["\"plan\";q=5;w=60"]),
+            ask("web", "GET /query", 200, &["origin"]),
+        ],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            let mut ask = |target: &str, fields: &str| client.get("a", target, fields);
+            wait_until("three at once are used up", || ask("/search", "").status == 429);
+            assert!(ask("/search", "").field("retry-after").is_some());
+            let key = "x-api-key: demo-key-of-acme-inc\r\n";
+            let exports: Vec<u16> = (0..3).map(|_| ask("/orders/export", key).status).collect();
+            assert_eq!(exports, [200, 200, 429]);
+            assert_eq!(ask("/orders/7", key).status, 200, "what is no export is free there");
+        },
+    },
     example(
         "rbac.yaml",
         &[

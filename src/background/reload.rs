@@ -373,6 +373,9 @@ fn needs_upgrade(running: &Process, wanted: &Process) -> Vec<&'static str> {
     if running.upstream_connections != wanted.upstream_connections {
         fields.push("process.upstream_connections");
     }
+    if running.limit_keys != wanted.limit_keys {
+        fields.push("process.limit_keys");
+    }
     if running.control != wanted.control {
         fields.push("process.control");
     }

@@ -144,6 +144,13 @@ fn describe(
             judge(out, &authorize.explain(head, cx), cx);
         }
     }
+    let limits: Vec<String> = chain.rate_limits().map(|(_, limit)| limit.explain(cx)).collect();
+    if !limits.is_empty() {
+        let _ = writeln!(out, "\nLimits for this caller:");
+    }
+    for limit in limits {
+        let _ = writeln!(out, "  {limit}");
+    }
     let name = |at: &usize| snapshot.upstreams[*at].0.name.to_string();
     let target = match &route.target {
         Target::Upstream(at) => format!("upstream `{}`", name(at)),

@@ -5,10 +5,11 @@ use super::certificate::CertificateConfig;
 use super::introspection::IntrospectionConfig;
 use super::jwt::{JwtConfig, KeysConfig};
 use super::oidc::OidcConfig;
-use crate::values::{ByteSize, ConfigPath, Name, Problem, Secret, Sha256};
+use crate::values::{ByteSize, ConfigPath, Name, Problem, Rate, Secret, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, str::FromStr};
@@ -44,13 +45,19 @@ pub enum ProviderConfig {
     Oidc(Box<OidcConfig>),
 }
 
-/// What a consumer may use. So far a name that consumers refer to and logs and headers can show.
+/// What a consumer may use. Limits with `plan: true` go by it, and logs and headers can show its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlanConfig {
     /// What it is, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// How often a caller may come, such as `100/s`. Default: the plan says nothing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// The most at once. Default: the number of `rate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<NonZeroU32>,
 }
 
 /// A known caller.

@@ -60,6 +60,7 @@ pub struct Sources<'a> {
 #[derive(Default)]
 pub struct Identity {
     consumers: Arc<Consumers>,
+    plans: BTreeMap<Name, Arc<PlanConfig>>,
     providers: HashMap<Name, Provider>,
     accounts: HashMap<Name, Account>,
     upkeep: Vec<Upkeep>,
@@ -128,6 +129,7 @@ impl Identity {
         let consumers = Arc::new(consumers);
         let mut identity = Self {
             consumers: Arc::clone(&consumers),
+            plans: sources.plans.clone(),
             roles,
             metrics: Some(Arc::clone(metrics)),
             ..Self::default()
@@ -241,6 +243,11 @@ impl Identity {
     /// What callers may do, by roles.
     pub const fn roles(&self) -> &Roles {
         &self.roles
+    }
+
+    /// What consumers' plans say.
+    pub const fn plans(&self) -> &BTreeMap<Name, Arc<PlanConfig>> {
+        &self.plans
     }
 
     /// Counts a caller that may not do what it asked for, by the cause.

@@ -5,6 +5,7 @@ use super::authenticate::Authenticate;
 use super::authorize::Authorize;
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
+use super::rate_limit::{CallerLimits, ClientLimits, Limit};
 use super::upstream_auth::UpstreamAuth;
 use super::{CompileEnv, Policy, Step, Verdict};
 use super::{body_limit::BodyLimit, compress::Compress, content_digest::ContentDigest, cors::Cors};
@@ -91,6 +92,10 @@ macro_rules! the_list {
                 match self { $(Self::$policy(policy) => policy.on_response_trailers(trailers, cx),)* }
             }
 
+            fn is_idle(&self) -> bool {
+                match self { $(Self::$policy(policy) => policy.is_idle(),)* }
+            }
+
             const fn reads_answers(&self) -> bool {
                 match self { $(Self::$policy(_) => $policy::READS_ANSWERS,)* }
             }
@@ -104,11 +109,13 @@ macro_rules! the_list {
             $(
                 $(if let Some(config) = &layers.enforced.$enforceable {
                     let path = ConfigPath::root().key("policies").key("enforced").key($policy::NAME);
+                    env.place.replace(path.clone());
                     add(&mut chain, found, $policy::compile(config, env).map(Compiled::$policy), $policy::NAME, (path, true));
                 })?
                 let given = layers.layers.iter().rev().find_map(|(path, layer)| layer.$name.as_ref().map(|setting| (path, setting)));
                 if let Some((path, Setting::On(config))) = given {
                     let path = path.key($policy::NAME);
+                    env.place.replace(path.clone());
                     add(&mut chain, found, $policy::compile(config, env).map(Compiled::$policy), $policy::NAME, (path, false));
                 }
             )*
@@ -123,12 +130,17 @@ the_list! {
     ip_access: IpAccess, enforced ip_access;
     /// Before whatever asks who calls: a preflight carries no credentials (Fetch, section 4.8).
     cors: Cors;
+    /// By what is known without a caller, before credentials cost anything: who guesses at them is limited
+    /// as well. After preflights, which are the browser's and not the client's.
+    rate_limit: ClientLimits, enforced rate_limit;
     /// Before anything reads a body. It only sets the bound; `proxy/phases/body.rs` holds it.
     body_limit: BodyLimit;
     /// After what needs no caller, and before all that does.
     authenticate: Authenticate, enforced authenticate;
     /// Right after who calls is known, before anything is done for the caller.
     authorize: Authorize, enforced authorize;
+    /// By the caller, its plan or its claims: those that may do it, before it costs anything.
+    rate_limit: CallerLimits, enforced rate_limit;
     /// Looks at the body after all policies have passed the head: who may not ask at all does not get
     /// to make us hold one.
     content_digest: ContentDigest;
@@ -144,10 +156,12 @@ the_list! {
     compress: Compress;
 }
 
-/// THE LIST, response pass: the order in which policies see an answer. `headers` after `cors`, so
+/// THE LIST, response pass: the order in which policies see an answer. `rate_limit` reads what the
+/// upstream says of costs before `headers` takes it out. `headers` after `cors`, so
 /// that an operator has the last word; an enforced one after the route's own. `compress` after both:
 /// `headers` may forbid it by `no-transform`.
-const RESPONSE: &[&str] = &[Authenticate::NAME, Cors::NAME, GrpcWeb::NAME, Headers::NAME, Compress::NAME];
+const RESPONSE: &[&str] =
+    &[Authenticate::NAME, ClientLimits::NAME, Cors::NAME, GrpcWeb::NAME, Headers::NAME, Compress::NAME];
 
 fn add(
     chain: &mut Vec<(Compiled, Origin)>,
@@ -157,6 +171,7 @@ fn add(
     (path, enforced): (ConfigPath, bool),
 ) {
     match compiled {
+        Ok(policy) if policy.is_idle() => {}
         Ok(policy) => chain.push((policy, Origin { name, path, enforced })),
         Err(findings) => found.extend(findings.into_iter().map(|finding| finding.under(&path))),
     }
@@ -270,6 +285,18 @@ impl Chain {
         self.origins.iter().zip(&self.head).filter_map(|(origin, policy)| match policy {
             Compiled::Authorize(policy) => Some((origin, policy)),
             _ => None,
+        })
+    }
+
+    /// The rate limits, in the order in which they are asked, each with where its policy comes from.
+    pub fn rate_limits(&self) -> impl Iterator<Item = (&Origin, &Limit)> {
+        self.origins.iter().zip(&self.head).flat_map(|(origin, policy)| {
+            let limits = match policy {
+                Compiled::ClientLimits(policy) => policy.limits(),
+                Compiled::CallerLimits(policy) => policy.limits(),
+                _ => &[],
+            };
+            limits.iter().map(move |limit| (origin, limit))
         })
     }
 

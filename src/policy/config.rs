@@ -3,7 +3,7 @@
 
 use super::{
     authenticate, authorize, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access,
-    rewrite, upstream_auth,
+    rate_limit, rewrite, upstream_auth,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -93,6 +93,9 @@ pub struct Policies {
     /// Calls of gRPC-Web become gRPC on their way upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_web: Option<Setting<grpc_web::GrpcWebConfig>>,
+    /// How often requests may come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Setting<rate_limit::RateLimitConfig>>,
     /// How large a request's body may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Setting<body_limit::BodyLimitConfig>>,
@@ -126,6 +129,9 @@ pub struct EnforcedPolicies {
     /// Which client addresses are let in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<ip_access::IpAccessConfig>,
+    /// How often requests may come. A route's own have to admit them as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<rate_limit::RateLimitConfig>,
     /// Who calls. A route's own must come to the same caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authenticate: Option<authenticate::AuthenticateConfig>,

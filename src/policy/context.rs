@@ -1,8 +1,8 @@
 //! What a policy may see and change of a request: never a session, never another policy's state.
 
 use super::compress::Coder;
-use super::grpc_web;
 use super::shared::whole_body::WholeBody;
+use super::{grpc_web, rate_limit};
 use crate::identity::Principal;
 use crate::identity::certificate::ClientTls;
 use crate::message::{authority, params::Params};
@@ -40,6 +40,8 @@ pub struct PolicyContext {
     pub body_limit: u64,
     /// How the request's body is to be held, if a policy has to see it whole.
     pub body_need: Option<WholeBody>,
+    /// `rate_limit`: what limits did to it.
+    pub limits: Vec<rate_limit::Mark>,
     /// Whether a policy wants to see the answer's body.
     pub watches_answer: bool,
     /// `compress`: what codes the answer, unless it stays as it is.
@@ -64,6 +66,7 @@ impl PolicyContext {
             edits: Edits::default(),
             body_limit: u64::MAX,
             body_need: None,
+            limits: Vec::new(),
             watches_answer: false,
             coder: None,
             web_call: None,

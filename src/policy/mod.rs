@@ -16,6 +16,7 @@ pub mod cors;
 pub mod grpc_web;
 pub mod headers;
 pub mod ip_access;
+pub mod rate_limit;
 pub mod rewrite;
 pub mod shared;
 pub mod upstream_auth;
@@ -23,6 +24,8 @@ pub mod upstream_auth;
 use crate::identity::Identity;
 use crate::outbound::redis::Stores;
 use crate::rejection::Rejection;
+use crate::retained::Retained;
+use crate::telemetry::metrics::Metrics;
 use crate::values::{ConfigPath, Finding, Problem};
 use bytes::Bytes;
 use context::PolicyContext;
@@ -30,10 +33,11 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 use shared::template::Scope;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What a policy is compiled with.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CompileEnv<'a> {
     /// What its templates may refer to.
     pub scope: Scope<'a>,
@@ -41,6 +45,14 @@ pub struct CompileEnv<'a> {
     pub identity: Arc<Identity>,
     /// What gateways share.
     pub stores: Arc<Stores>,
+    /// State that outlives a configuration.
+    pub retained: Arc<Retained>,
+    /// What is counted; none outside of a gateway.
+    pub metrics: Option<Arc<Metrics>>,
+    /// How many keys limits remember, all together.
+    pub limit_keys: usize,
+    /// Where the policy that is compiled stands, from the root.
+    pub place: RefCell<ConfigPath>,
 }
 
 /// The contract of a policy.
@@ -61,6 +73,11 @@ pub trait Policy: Sized {
     /// # Errors
     /// What is wrong, each with its path from the policy's own key.
     fn compile(config: &Self::Config, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>>;
+
+    /// True if there is nothing for it to do: it is left out.
+    fn is_idle(&self) -> bool {
+        false
+    }
 
     /// The head of a request came.
     fn on_request<'a>(&'a self, _head: &'a RequestHeader, _cx: &'a mut PolicyContext) -> Step<'a> {

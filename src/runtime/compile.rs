@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::values::{ConfigPath, Finding, ListenerId, Name, Problem, RouteId, Severity};
 use parking_lot::Mutex;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -364,6 +364,10 @@ impl<'a> Work<'a> {
             scope: Scope { params: scope.params, route: scope.route, of_this_route: Cell::new(false) },
             identity: Arc::clone(&self.identity),
             stores: Arc::clone(&self.stores),
+            retained: Arc::clone(&self.compiler.retained),
+            metrics: Some(Arc::clone(&self.compiler.metrics)),
+            limit_keys: self.config.process.limit_keys as usize,
+            place: RefCell::default(),
         };
         match Chain::compile(&layers, &env) {
             Ok(chain) => {

@@ -1,4 +1,5 @@
-//! Who gets where: what nobody can pass, roles that nothing asks for, routes that ask for no caller.
+//! Who gets where: what nobody can pass, roles that nothing asks for, routes that ask for no caller; and
+//! limits that limit nobody, or otherwise than it seems.
 
 use super::snapshot::{Listener, Route, Snapshot};
 use crate::config::Config;
@@ -32,12 +33,14 @@ pub(super) fn findings(config: &Config, identity: &Identity, chains: &[Arc<Chain
             known: chain.authentications().next().is_some(),
             claims: chain.authentications().any(Authenticate::has_claims),
         };
+        found.extend(limits(chain, callers.known));
         for (origin, authorize) in chain.authorizations() {
             asked.extend(authorize.asked_roles());
             let missing = authorize.out_of_reach(&callers).into_iter();
             found.extend(missing.map(|(key, problem)| Finding::warning(origin.path.key(key), problem)));
         }
     }
+    found.extend(plans(config, identity, chains));
     let mut used: BTreeSet<&Name> = BTreeSet::new();
     let mut next: Vec<&Name> = asked.into_iter().collect();
     while let Some(name) = next.pop() {
@@ -74,6 +77,50 @@ pub(super) fn certificates(
             Finding::warning(path.clone(), problem)
         })
         .collect()
+}
+
+fn limits(chain: &Chain, asks_who_calls: bool) -> impl Iterator<Item = Finding> {
+    chain.rate_limits().filter_map(move |(origin, limit)| {
+        let name = limit.name();
+        let problem = if limit.is_for_plans_alone() && !asks_who_calls {
+            Problem::new(format!(
+                "the limit `{name}` limits nobody: it goes by plans, and nothing asks who calls"
+            ))
+            .remedy("add `authenticate` where it is in force, or give it a `rate` for callers without a plan")
+        } else if limit.needs_caller() && !asks_who_calls {
+            Problem::new(format!("all requests count together at the limit `{name}`: nothing asks who calls"))
+                .remedy("add `authenticate` where it is in force, or another `key` such as `client_ip`")
+        } else if limit.key().is_chosen_by_client() {
+            Problem::new(format!(
+                "clients can evade the limit `{name}`: they choose what it tells them apart by"
+            ))
+            .remedy("add a limit by `client_ip`, or take it into the `key`")
+        } else {
+            return None;
+        };
+        Some(Finding::warning(origin.path.clone(), problem))
+    })
+}
+
+/// Plans that nobody has, and rates of plans that nothing goes by.
+fn plans(config: &Config, identity: &Identity, chains: &[Arc<Chain>]) -> Vec<Finding> {
+    let had: HashSet<&str> = identity.consumers().plans().collect();
+    let goes_by_plans =
+        chains.iter().flat_map(|chain| chain.rate_limits()).any(|(_, limit)| limit.goes_by_plans());
+    let mut found = Vec::new();
+    for (name, plan) in &config.plans {
+        let path = ConfigPath::root().key("plans").key(name);
+        if !had.contains(name.as_str()) {
+            let problem = Problem::new(format!("no consumer has the plan `{name}`"))
+                .remedy("give it to a consumer, or take it away");
+            found.push(Finding::warning(path, problem));
+        } else if plan.rate.is_some() && !goes_by_plans {
+            let problem = Problem::new(format!("no limit goes by the rate of the plan `{name}`"))
+                .remedy("add `rate_limit: { key: consumer, plan: true }` to a route or to the defaults");
+            found.push(Finding::warning(path.key("rate"), problem));
+        }
+    }
+    found
 }
 
 /// Every chain that requests meet, once.

@@ -20,6 +20,7 @@ mod oidc;
 mod pairs;
 mod policies;
 mod protocols;
+mod rate_limit;
 mod refusals;
 mod reload;
 mod retries;

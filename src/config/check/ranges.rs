@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::config::model::listener::Listener;
 use crate::config::model::route::{Redirect, Route, Target};
 use crate::config::model::telemetry::Telemetry;
+use crate::policy::rate_limit;
 use crate::telemetry::access_log::field_names;
 use crate::values::{ByteSize, ConfigPath, Duration, Problem};
 
@@ -15,9 +16,16 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     let process = section("process");
     let connections = config.process.upstream_connections.into();
     number(connections, (1, 1_000_000), &process, "upstream_connections", findings);
+    number(config.process.limit_keys.into(), (1000, 100_000_000), &process, "limit_keys", findings);
     let memory = config.process.body_memory;
     size(memory, (ByteSize::mib(1), ByteSize::mib(1 << 20)), &process, "body_memory", findings);
     telemetry(&config.telemetry, findings);
+    let plans = section("plans");
+    for (name, plan) in &config.plans {
+        if let Some((field, problem)) = rate_limit::plan_problem(plan) {
+            findings.error(plans.key(name).key(field), problem);
+        }
+    }
     let listeners = section("listeners");
     for (name, item) in &config.listeners {
         listener(item, &listeners.key(name), findings);

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The process as a whole. A change of `workers`, `upstream_connections` and `control` needs an upgrade; a reload
-/// reports it.
+/// The process as a whole. A change of `workers`, `upstream_connections`, `limit_keys` and `control` needs an upgrade;
+/// a reload reports it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Process {
@@ -21,6 +21,10 @@ pub struct Process {
     /// Memory for request bodies that a policy has to see whole, all requests together; a request that
     /// finds it used up is answered with 503. Default 256MiB.
     pub body_memory: ByteSize,
+    /// How many keys (clients, consumers …) limits remember at a time, all limits together. They take 26
+    /// bytes each, and only as many as there are. Default 1000000.
+    #[schemars(range(min = 1000, max = 100_000_000))]
+    pub limit_keys: u32,
     /// The control socket, by which another process takes over (`tollgate upgrade`). It is this user's
     /// alone. Default: none, and no upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,6 +40,7 @@ impl Default for Process {
             drain: Duration::from_secs(30),
             upstream_connections: 4096,
             body_memory: ByteSize::mib(256),
+            limit_keys: 1_000_000,
             control: None,
             upgrade_time: Duration::from_secs(60),
         }

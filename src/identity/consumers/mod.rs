@@ -120,6 +120,11 @@ impl Consumers {
         self.named.groups().chain(self.from_file.groups()).collect()
     }
 
+    /// The names of plans that consumers have; some more than once.
+    pub fn plans(&self) -> impl Iterator<Item = &str> {
+        self.named.plans().iter().chain(self.from_file.plans()).map(|plan| &*plan.name)
+    }
+
     /// How many consumers there are.
     pub fn len(&self) -> usize {
         self.named.len() + self.from_file.len()

@@ -1,6 +1,5 @@
 use super::*;
 use crate::identity::{Consumer, Identity, Principal, Roles};
-use crate::policy::shared::template::Scope;
 use serde_json::{Value, json};
 
 const ROLES: &str = "
@@ -14,11 +13,7 @@ fn policy(yaml: &str) -> Result<Authorize, Vec<Finding>> {
     assert_eq!(found, []);
     let config: AuthorizeConfig =
         serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
-    let env = CompileEnv {
-        scope: Scope::default(),
-        identity: Arc::new(Identity::with_roles(roles)),
-        ..CompileEnv::default()
-    };
+    let env = CompileEnv { identity: Arc::new(Identity::with_roles(roles)), ..CompileEnv::default() };
     Authorize::compile(&config, &env)
 }
 

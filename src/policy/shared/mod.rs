@@ -3,6 +3,8 @@
 mod caller;
 pub mod cel;
 pub mod coding;
+pub mod gcra;
+pub mod key;
 pub mod strip;
 pub mod template;
 pub mod whole_body;

@@ -176,6 +176,18 @@ impl State {
                 scrape.add(&table::AUTH, &[method, provider, outcome], count as f64);
             }
         }
+        let limits: Vec<_> = self.limits.lock().values().filter_map(Weak::upgrade).collect();
+        for limit in limits.iter().chain([&self.other_limit]) {
+            let (place, name) = limit.labels();
+            for (outcome, count) in limit.sums() {
+                scrape.add(&table::LIMITS, &[place, name, outcome], count as f64);
+            }
+        }
+        if let Some(keys) = self.limit_keys.lock().as_ref().and_then(|source| source()) {
+            scrape.add(&table::LIMIT_KEYS, &[], keys.keys as f64);
+            scrape.add(&table::LIMIT_KEYS_FORGOTTEN, &[], keys.forgotten as f64);
+            scrape.add(&table::LIMIT_MEMORY, &[], keys.bytes as f64);
+        }
         for (cause, count) in self.denials.sums() {
             scrape.add(&table::DENIALS, &[cause], count as f64);
         }

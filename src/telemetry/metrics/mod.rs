@@ -8,6 +8,7 @@
 mod auth;
 mod collect;
 mod handles;
+mod limits;
 mod process;
 mod sharded;
 mod table;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use auth::AuthMetrics;
 pub use handles::{Answer, InFlight, ListenerMetrics, RouteMetrics, StatusClass, UpstreamMetrics};
+pub use limits::LimitMetrics;
 
 use crate::values::ListenerId;
 use handles::Shape;
@@ -100,6 +102,20 @@ pub struct EndpointCount {
     pub failures: Option<u64>,
 }
 
+/// The keys that limits remember.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitKeys {
+    /// Keys with something to remember.
+    pub keys: usize,
+    /// The memory of their table, in bytes.
+    pub bytes: usize,
+    /// How many were forgotten for lack of room.
+    pub forgotten: u64,
+}
+
+/// The keys that limits remember, asked at each scrape; `None` if there are no limits.
+pub type LimitKeysOf = dyn Fn() -> Option<LimitKeys> + Send + Sync;
+
 /// The endpoints of all upstreams by label, asked at each scrape.
 pub type EndpointsOf = dyn Fn() -> BTreeMap<String, EndpointCount> + Send + Sync;
 
@@ -137,6 +153,9 @@ struct State {
     other_upstream: Arc<UpstreamMetrics>,
     next_upstream: AtomicU64,
     auth: Mutex<HashMap<auth::Key, Weak<AuthMetrics>>>,
+    limits: Mutex<HashMap<limits::Key, Weak<LimitMetrics>>>,
+    other_limit: Arc<LimitMetrics>,
+    limit_keys: Mutex<Option<Box<LimitKeysOf>>>,
     rejections: Coded,
     denials: Coded,
     reloads: [AtomicU64; 3],
@@ -170,6 +189,9 @@ impl Metrics {
             other_upstream: Arc::new(UpstreamMetrics::new(OTHER, 1, shards)),
             next_upstream: AtomicU64::new(2),
             auth: Mutex::default(),
+            limits: Mutex::default(),
+            other_limit: Arc::new(LimitMetrics::new((OTHER.into(), OTHER.into()), shards)),
+            limit_keys: Mutex::default(),
             rejections: Coded::new(shards),
             denials: Coded::new(shards),
             reloads: Default::default(),
@@ -270,6 +292,32 @@ impl Metrics {
         let metrics = Arc::new(AuthMetrics::new(key.clone(), shards));
         living.insert(key, Arc::downgrade(&metrics));
         metrics
+    }
+
+    /// What a limit counts on, by where it stands and its name, which the configuration gives; the same one
+    /// as long as it lives. Beyond `max_routes` all share `_other`.
+    pub fn limit(&self, place: &str, name: &str) -> Arc<LimitMetrics> {
+        let (max, shards) = {
+            let routes = self.state.routes.lock();
+            (routes.max, routes.shape.shards)
+        };
+        let key: limits::Key = (place.into(), name.into());
+        let mut living = self.state.limits.lock();
+        if let Some(metrics) = living.get(&key).and_then(Weak::upgrade) {
+            return metrics;
+        }
+        living.retain(|_, metrics| metrics.strong_count() > 0);
+        if living.len() >= max {
+            return Arc::clone(&self.state.other_limit);
+        }
+        let metrics = Arc::new(LimitMetrics::new(key.clone(), shards));
+        living.insert(key, Arc::downgrade(&metrics));
+        metrics
+    }
+
+    /// Says who knows the keys of limits. It is asked at each scrape.
+    pub fn set_limit_keys_source(&self, keys: Box<LimitKeysOf>) {
+        *self.state.limit_keys.lock() = Some(keys);
     }
 
     /// Counts a caller that may not do what it asked for, by the cause.

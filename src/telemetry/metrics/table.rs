@@ -66,6 +66,14 @@ table! {
         "Requests that a policy authenticate looked at: admitted, anonymous, missing (no credential), or why the credential was refused. Provider is _none where a method has none, and so is the method of a request without a credential.";
     DENIALS COUNTER "tollgate_authorize_denied_total" ["cause"]
         "Requests of callers that may not do what they asked for, by what a policy authorize missed.";
+    LIMITS COUNTER "tollgate_limit_decisions_total" ["place", "limit", "outcome"]
+        "Requests that a limit decided about: admitted, refused, or would_refuse where the limit only counts. Place is where its policy stands in the configuration.";
+    LIMIT_KEYS GAUGE "tollgate_limit_keys" []
+        "Keys of limits that are not back at all of what they may have, all limits together.";
+    LIMIT_KEYS_FORGOTTEN COUNTER "tollgate_limit_keys_forgotten_total" []
+        "Keys that limits forgot for lack of room, so that they had all of what they may have at once: raise process.limit_keys.";
+    LIMIT_MEMORY GAUGE "tollgate_limit_memory_bytes" []
+        "The memory of the keys of limits; process.limit_keys bounds it.";
     UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]
         "Requests that the parser refused before a route could see them.";
     RELOADS COUNTER "tollgate_reloads_total" ["outcome"]

@@ -262,6 +262,11 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     }));
     let count = EndpointCount { endpoints: 3, healthy: 2, failures: Some(1) };
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
+    metrics.set_limit_keys_source(Box::new(|| Some(LimitKeys { keys: 3, bytes: 4096, forgotten: 1 })));
+    let limit = metrics.limit("routes.a.policies.rate_limit", "client_ip");
+    limit.admitted();
+    limit.refused();
+    limit.would_refuse();
     metrics.access_log_dropped().fetch_add(3, Ordering::Relaxed);
     let (listener_name, certificate) = ("public".to_owned(), "tls/\"a\\b\".crt".to_owned());
     metrics.set_certificates(vec![CertificateExpiry {
@@ -269,7 +274,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
         certificate,
         not_after: 1_900_000_000,
     }]);
-    (metrics, (listener, routes, upstreams, way))
+    (metrics, (listener, routes, upstreams, (way, limit)))
 }
 
 #[test]
@@ -285,6 +290,10 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"admitted\"} 1",
         "tollgate_auth_total{method=\"jwt\",provider=\"main\",outcome=\"token_expired\"} 1",
         "tollgate_connections_refused_total{listener=\"public\",cause=\"client\"} 3",
+        "tollgate_limit_decisions_total{place=\"routes.a.policies.rate_limit\",limit=\"client_ip\",outcome=\"refused\"} 1",
+        "tollgate_limit_keys 3",
+        "tollgate_limit_keys_forgotten_total 1",
+        "tollgate_limit_memory_bytes 4096",
         "tollgate_tls_handshakes_failed_total{listener=\"public\",cause=\"not_tls\"} 2",
         "tollgate_accept_errors_total{listener=\"public\"} 1",
         "tollgate_retries_total{upstream=\"a\"} 1",

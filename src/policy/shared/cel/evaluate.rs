@@ -48,6 +48,16 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    pub(super) fn amount(&mut self, node: &'a Node) -> Result<u64, Fault<'a>> {
+        match self.run(node)? {
+            Value::Int(number) => u64::try_from(number).map_err(|_| fault("is below zero")),
+            Value::Uint(number) => Ok(number),
+            Value::Double(number) if number >= 0.0 => Ok(number.ceil() as u64),
+            Value::Double(_) => Err(fault("is below zero")),
+            other => Err(Fault { what: "is not a number", name: other.kind() }),
+        }
+    }
+
     /// The depth of the calls is that of the expression, which the parser bounds.
     fn run(&mut self, node: &'a Node) -> Outcome<'a> {
         self.spend(1)?;

@@ -48,11 +48,7 @@ impl Condition {
     /// # Errors
     /// It is no CEL, names what does not exist, can never work, or its value is no bool.
     pub fn compile(text: &str, scope: &Scope<'_>) -> Result<Self, Problem> {
-        if text.len() > MAX_LENGTH {
-            let what = format!("the expression is {} bytes long, and {MAX_LENGTH} are the most", text.len());
-            return Err(Problem::new(what));
-        }
-        let (node, kind) = lower::Check::new(scope).value(&parse(text)?)?;
+        let (node, kind) = check(text, scope)?;
         if !matches!(kind, Kind::Bool | Kind::Dynamic) {
             return Err(Problem::new(format!("the value of the expression is {}", kind.name()))
                 .remedy("a condition is true or false, such as `request.method == \"GET\"`"));
@@ -72,6 +68,49 @@ impl Condition {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// An expression whose value is a number.
+#[derive(Clone, Debug)]
+pub struct Amount {
+    text: Box<str>,
+    node: Node,
+}
+
+impl Amount {
+    /// Reads and checks an expression.
+    ///
+    /// # Errors
+    /// As [`Condition::compile`]; its value is no number.
+    pub fn compile(text: &str, scope: &Scope<'_>) -> Result<Self, Problem> {
+        let (node, kind) = check(text, scope)?;
+        if !kind.is_number() && kind != Kind::Dynamic {
+            return Err(Problem::new(format!("the value of the expression is {}", kind.name()))
+                .remedy("an amount is a number, such as `request.method == \"GET\" ? 1 : 5`"));
+        }
+        Ok(Self { text: text.into(), node })
+    }
+
+    /// How many it is for this request, rounded up.
+    ///
+    /// # Errors
+    /// It has no value here, or one below zero.
+    pub fn of<'a>(&'a self, facts: &'a Facts<'a>) -> Result<u64, Fault<'a>> {
+        evaluate::Evaluation::new(facts).amount(&self.node)
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+fn check(text: &str, scope: &Scope<'_>) -> Result<(Node, Kind), Problem> {
+    if text.len() > MAX_LENGTH {
+        let what = format!("the expression is {} bytes long, and {MAX_LENGTH} are the most", text.len());
+        return Err(Problem::new(what));
+    }
+    lower::Check::new(scope).value(&parse(text)?)
 }
 
 fn parse(text: &str) -> Result<cel::IdedExpr, Problem> {

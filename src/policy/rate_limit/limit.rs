@@ -1,0 +1,268 @@
+//! One limit.
+
+use super::Mark;
+use super::config::{CostConfig, FieldsConfig, LimitConfig};
+use crate::identity::config::PlanConfig;
+use crate::policy::context::PolicyContext;
+use crate::policy::shared::cel::{Amount, Facts};
+use crate::policy::shared::gcra::{Ask, Family, LONGEST, Pace, Store, Ticks};
+use crate::policy::shared::key::Key;
+use crate::policy::{CompileEnv, at};
+use crate::retained::StableId;
+use crate::telemetry::metrics::LimitMetrics;
+use crate::values::{ConfigPath, Finding, Problem, Rate};
+use ahash::HashMap;
+use http::HeaderName;
+use pingora_http::{RequestHeader, ResponseHeader};
+use std::hash::Hasher as _;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// [`LimitConfig`], compiled.
+#[derive(Debug)]
+pub struct Limit {
+    name: Box<str>,
+    key: Key,
+    family: Arc<Family>,
+    /// For callers whose plan says nothing, and where plans do not count.
+    pace: Option<(Rate, Pace)>,
+    /// By the plan's name, where plans count.
+    plans: Option<HashMap<Box<str>, Pace>>,
+    cost: Cost,
+    shadow: bool,
+    fields: FieldsConfig,
+    metrics: Arc<LimitMetrics>,
+}
+
+#[derive(Debug)]
+enum Cost {
+    Units(u32),
+    Answer(HeaderName),
+    Cel(Amount),
+}
+
+impl Limit {
+    pub(super) fn compile(
+        config: &LimitConfig,
+        store: &Store,
+        env: &CompileEnv<'_>,
+    ) -> Result<Self, Vec<Finding>> {
+        let mut found = Vec::new();
+        let key = match Key::compile(&config.key, &env.scope) {
+            Ok(key) => Some(key),
+            Err(wrong) => {
+                let at = ConfigPath::root().key("key");
+                found.extend(wrong.into_iter().map(|finding| finding.under(&at)));
+                None
+            }
+        };
+        let pace = pace(config, &mut found);
+        let plans = config.plan.then(|| plans(config, env, &mut found));
+        let cost = cost(&config.cost, env, &mut found);
+        if let (Cost::Units(units), Some((_, pace))) = (&cost, &pace)
+            && *units > pace.burst()
+        {
+            let problem =
+                Problem::new(format!("a request costs {units}, and there are {} at most", pace.burst()))
+                    .remedy("raise `burst`, or lower `cost`");
+            found.push(at("cost", problem));
+        }
+        let (true, Some(key)) = (found.is_empty(), key) else { return Err(found) };
+        let name: Box<str> =
+            config.name.as_ref().map_or_else(|| key.as_str().into(), |name| name.as_str().into());
+        let place = env.place.borrow();
+        // What makes it another limit: where it stands, what it is called, what it counts by.
+        let id = format!("{place}/{name}/{}", key.as_str());
+        let family = env.retained.get_or(StableId::new("rate_limit", &id), || store.family(&id));
+        let paces = plans.iter().flat_map(HashMap::values).chain(pace.iter().map(|(_, pace)| pace));
+        paces.for_each(|pace| family.learn(pace.interval()));
+        let metrics = match &env.metrics {
+            Some(metrics) => metrics.limit(&place.to_string(), &name),
+            None => Arc::new(LimitMetrics::unseen()),
+        };
+        drop(place);
+        let (shadow, fields) = (config.shadow, config.fields);
+        Ok(Self { name, key, family, pace, plans, cost, shadow, fields, metrics })
+    }
+
+    /// What this request asks of it; none if it does not concern it.
+    pub(super) fn ask<'l>(
+        &'l self,
+        store: &Store,
+        head: &RequestHeader,
+        cx: &PolicyContext,
+    ) -> Option<Ask<'l>> {
+        let pace = self.pace_of(cx)?;
+        let units = match &self.cost {
+            Cost::Units(units) => *units,
+            Cost::Answer(_) => 1,
+            Cost::Cel(amount) => match amount.of(&Facts::new(head, cx)) {
+                Ok(units) => u32::try_from(units).unwrap_or(u32::MAX),
+                Err(fault) => {
+                    log::debug!("cost of limit={} has no value: {} {}", self.name, fault.name, fault.what);
+                    u32::MAX
+                }
+            },
+        };
+        let mut hasher = store.hasher(&self.family);
+        self.key.digest(&mut hasher, head, cx);
+        Some(Ask { family: &self.family, digest: hasher.finish(), pace, cost: pace.cost(units) })
+    }
+
+    fn pace_of(&self, cx: &PolicyContext) -> Option<Pace> {
+        let plan = || cx.principal.as_deref()?.consumer.as_deref()?.plan.as_deref();
+        let of_plan = self.plans.as_ref().and_then(|plans| plans.get(plan()?)).copied();
+        of_plan.or(self.pace.map(|(_, pace)| pace))
+    }
+
+    /// Charges what the answer says that the request cost, in place of what it was charged. True if the
+    /// answer says it.
+    pub(super) fn settle(&self, store: &Store, mark: &Mark, answer: &ResponseHeader, now: Ticks) -> bool {
+        let Cost::Answer(name) = &self.cost else { return true };
+        let said = answer.headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
+        let Some(units) = said else { return false };
+        let cost = mark.pace.cost(units);
+        if cost < mark.taken {
+            store.give_back((mark.digest, mark.pace), mark.taken - cost);
+        } else if cost > mark.taken {
+            let ask = Ask { family: &self.family, digest: mark.digest, pace: mark.pace, cost };
+            store.charge(&ask, cost - mark.taken, now);
+        }
+        true
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// By what it tells requests apart.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// True if it is decided once the caller is known.
+    pub fn needs_caller(&self) -> bool {
+        let by_caller = matches!(&self.cost, Cost::Cel(amount) if amount.as_str().contains("principal"));
+        self.key.needs_caller() || self.plans.is_some() || by_caller
+    }
+
+    /// True if plans say rate and burst.
+    pub const fn goes_by_plans(&self) -> bool {
+        self.plans.is_some()
+    }
+
+    /// True if callers without a plan are not limited.
+    pub const fn is_for_plans_alone(&self) -> bool {
+        self.plans.is_some() && self.pace.is_none()
+    }
+
+    pub(super) fn family(&self) -> &Family {
+        &self.family
+    }
+
+    pub(super) const fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
+    pub(super) const fn fields(&self) -> FieldsConfig {
+        self.fields
+    }
+
+    pub(super) fn metrics(&self) -> &LimitMetrics {
+        &self.metrics
+    }
+
+    /// In words, for who explains it: `client_ip: 100/s, 200 at once`.
+    pub fn explain(&self, cx: &PolicyContext) -> String {
+        let mut text = format!("{}: ", self.name);
+        let plan = cx.principal.as_deref().and_then(|caller| caller.consumer.as_deref()?.plan.as_deref());
+        match (self.pace_of(cx), plan) {
+            (None, _) => text.push_str("does not concern this caller"),
+            (Some(pace), Some(plan)) if self.plans.as_ref().is_some_and(|plans| plans.contains_key(plan)) => {
+                text.push_str(&format!("plan `{plan}`, {} at once", pace.burst()));
+            }
+            (Some(pace), _) => {
+                let rate = self.pace.map(|(rate, _)| rate.to_string()).unwrap_or_default();
+                text.push_str(&format!("{rate}, {} at once", pace.burst()));
+            }
+        }
+        if *self.name != *self.key.as_str() {
+            text.push_str(&format!(", by {}", self.key.as_str()));
+        }
+        if self.shadow {
+            text.push_str(", only counted");
+        }
+        text
+    }
+}
+
+fn pace(config: &LimitConfig, found: &mut Vec<Finding>) -> Option<(Rate, Pace)> {
+    let Some(rate) = config.rate else {
+        if !config.plan {
+            let problem = Problem::new("nothing says how many may come").remedy(
+                "write a rate such as `rate: 100/s`, or `plan: true` for what the caller's plan says",
+            );
+            found.push(at("rate", problem));
+        } else if config.burst.is_some() {
+            let problem =
+                Problem::new("a burst without a rate").remedy("add `rate`, or write the burst in plans");
+            found.push(at("burst", problem));
+        }
+        return None;
+    };
+    let pace = of_rate(rate, config.burst);
+    if pace.is_none() {
+        found.push(at(if config.burst.is_some() { "burst" } else { "rate" }, too_long()));
+    }
+    Some((rate, pace?))
+}
+
+fn of_rate(rate: Rate, burst: Option<NonZeroU32>) -> Option<Pace> {
+    Pace::new(rate, burst.map_or(rate.count(), NonZeroU32::get))
+}
+
+fn too_long() -> Problem {
+    Problem::new(format!("all of it would take longer than {} days to come back", LONGEST.as_secs() / 86_400))
+        .remedy("lower `burst`")
+}
+
+fn plans(config: &LimitConfig, env: &CompileEnv<'_>, found: &mut Vec<Finding>) -> HashMap<Box<str>, Pace> {
+    let mut plans = HashMap::default();
+    for (name, plan) in env.identity.plans() {
+        let PlanConfig { rate: Some(rate), burst, .. } = **plan else { continue };
+        // What is wrong with a plan is said there.
+        plans.extend(of_rate(rate, burst).map(|pace| (Box::from(name.as_str()), pace)));
+    }
+    if plans.is_empty() && config.rate.is_none() {
+        let problem = Problem::new("no plan has a rate: nobody would be limited")
+            .remedy("give a plan `rate: 100/s`, or the limit a `rate` of its own");
+        found.push(at("plan", problem));
+    }
+    plans
+}
+
+/// What is wrong with a plan's rate and burst.
+pub fn plan_problem(plan: &PlanConfig) -> Option<(&'static str, Problem)> {
+    match (plan.rate, plan.burst) {
+        (None, Some(_)) => {
+            Some(("burst", Problem::new("a burst without a rate").remedy("add a rate such as `rate: 100/s`")))
+        }
+        (Some(rate), burst) if of_rate(rate, burst).is_none() => Some(("burst", too_long())),
+        _ => None,
+    }
+}
+
+fn cost(config: &CostConfig, env: &CompileEnv<'_>, found: &mut Vec<Finding>) -> Cost {
+    match config {
+        CostConfig::Units(units) => Cost::Units(*units),
+        CostConfig::Answer(name) => Cost::Answer(name.clone()),
+        CostConfig::Cel(text) => match Amount::compile(text, &env.scope) {
+            Ok(amount) => Cost::Cel(amount),
+            Err(problem) => {
+                found.push(Finding::error(ConfigPath::root().key("cost").key("cel"), problem));
+                Cost::Units(1)
+            }
+        },
+    }
+}
