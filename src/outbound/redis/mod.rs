@@ -14,7 +14,7 @@ pub use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, cmd, pi
 pub use stores::Stores;
 
 use super::Outbound;
-use crate::values::{ConfigPath, Finding, Name, Problem, pem};
+use crate::values::{ConfigPath, Finding, Name, Problem, Secret, pem};
 use connect::Target;
 use link::Link;
 use std::fmt;
@@ -255,7 +255,7 @@ fn check(config: &RedisConfig) -> Vec<Finding> {
             .remedy("write `password: ${REDIS_PASSWORD}`");
         found.push(Finding::error(root.key("username"), problem));
     }
-    if config.password.as_ref().is_some_and(|password| password.is_empty()) {
+    if config.password.as_ref().is_some_and(Secret::is_empty) {
         let problem =
             Problem::new("the password is empty").remedy("set the variable, or leave `password` out");
         found.push(Finding::error(root.key("password"), problem));

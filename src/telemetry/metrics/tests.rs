@@ -262,6 +262,8 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     }));
     let count = EndpointCount { endpoints: 3, healthy: 2, failures: Some(1) };
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
+    let store = StoreCount { connected: true, connect_failures: 2, calls: vec![("answered", 5)] };
+    metrics.set_stores_source(Box::new(move || [("shared".to_owned(), store.clone())].into()));
     metrics.set_limit_keys_source(Box::new(|| Some(LimitKeys { keys: 3, bytes: 4096, forgotten: 1 })));
     let limit = metrics.limit("routes.a.policies.rate_limit", "client_ip");
     limit.admitted();
@@ -292,6 +294,9 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_connections_refused_total{listener=\"public\",cause=\"client\"} 3",
         "tollgate_limit_decisions_total{place=\"routes.a.policies.rate_limit\",limit=\"client_ip\",outcome=\"refused\"} 1",
         "tollgate_limit_keys 3",
+        "tollgate_store_connected{store=\"shared\"} 1",
+        "tollgate_store_connect_failures_total{store=\"shared\"} 2",
+        "tollgate_store_calls_total{store=\"shared\",outcome=\"answered\"} 5",
         "tollgate_limit_keys_forgotten_total 1",
         "tollgate_limit_memory_bytes 4096",
         "tollgate_tls_handshakes_failed_total{listener=\"public\",cause=\"not_tls\"} 2",
