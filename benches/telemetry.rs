@@ -34,8 +34,8 @@ fn log(criterion: &mut Criterion) {
     request.insert("user-agent", HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64; rv:140.0)"));
     let record = Record {
         time: SystemTime::now(),
-        request_id: "0198c6f0-7a5d-7b1e-9c2d-3e4f5a6b7c8d",
-        trace_id: "4bf92f3577b34da6a3ce929d0e0e4736",
+        request_id: b"0198c6f0-7a5d-7b1e-9c2d-3e4f5a6b7c8d",
+        trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",
         listener: "public",
         route: Some("orders"),
         upstream: Some("backend"),

@@ -17,8 +17,8 @@ pub fn server_options() -> HttpServerOptions {
 pub fn unseen_record(conn: &ConnInfo, cause: Unseen) -> Record<'_> {
     Record {
         time: SystemTime::now(),
-        request_id: "",
-        trace_id: "",
+        request_id: b"",
+        trace_id: b"",
         listener: conn.listener_name().as_str(),
         route: None,
         upstream: None,

@@ -51,9 +51,17 @@ impl RequestId {
         }
     }
 
+    /// The same as bytes, all of them ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Text::Made(text) => text,
+            Text::TakenOver(text) => text.as_bytes(),
+        }
+    }
+
     /// The id as the value of `x-request-id`.
     pub fn header_value(&self) -> HeaderValue {
-        HeaderValue::from_str(self.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""))
+        HeaderValue::from_bytes(self.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
@@ -74,6 +82,7 @@ mod tests {
             assert!(text.starts_with("01234567-89ab-7"), "{text}");
             assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{text}");
             assert_eq!(id.header_value().to_str().unwrap(), text);
+            assert_eq!(id.as_bytes(), text.as_bytes());
         }
     }
 

@@ -4,6 +4,7 @@ use crate::message::authority;
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::metrics::{Answer, StatusClass};
+use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace::TraceContext;
 use crate::upstream::Choice;
 use pingora_error::Error;
@@ -31,7 +32,7 @@ pub fn run(gateway: &Gateway, session: &mut Session, _: Option<&Error>, cx: &mut
     if let Some(access_log) = &*gateway.access_log.load() {
         let trace_id = cx.trace.as_ref().map(TraceContext::trace_id);
         let mut record = record(session, cx, status, (duration, upstream_duration));
-        record.trace_id = trace_id.as_ref().map_or("", |id| id.as_str());
+        record.trace_id = trace_id.as_ref().map_or(&[][..], |id| id.as_bytes());
         access_log.log(&record);
     }
     cx.in_flight = None;
@@ -50,8 +51,8 @@ fn record<'a>(
     let host = if cx.authority.is_empty() { authority::authority(request) } else { &*cx.authority };
     Record {
         time: cx.time,
-        request_id: cx.policy.request_id(),
-        trace_id: "",
+        request_id: cx.policy.request_id.as_ref().map_or(&[][..], RequestId::as_bytes),
+        trace_id: b"",
         listener: conn.map_or("", |conn| conn.listener_name().as_str()),
         route: cx.route().map(|route| route.name.as_str()),
         upstream: upstream.map(|upstream| upstream.name.as_str()),

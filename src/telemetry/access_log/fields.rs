@@ -14,8 +14,10 @@ use std::time::{Duration, SystemTime};
 pub struct Record<'a> {
     /// When the request began.
     pub time: SystemTime,
-    pub request_id: &'a str,
-    pub trace_id: &'a str,
+    /// Letters, digits and `-_.:+=/@~`, as [`RequestId`](crate::telemetry::request_id::RequestId) has it.
+    pub request_id: &'a [u8],
+    /// Hexadecimal digits.
+    pub trace_id: &'a [u8],
     pub listener: &'a str,
     pub route: Option<&'a str>,
     pub upstream: Option<&'a str>,
@@ -198,8 +200,8 @@ impl Field {
                 clock.write(line, record.time);
                 line.push(b'"');
             }
-            Self::RequestId => text(line, record.request_id),
-            Self::TraceId => text(line, record.trace_id),
+            Self::RequestId => plain(line, record.request_id),
+            Self::TraceId => plain(line, record.trace_id),
             Self::Listener => text(line, record.listener),
             Self::Route => or_null(line, record.route, text),
             Self::Upstream => or_null(line, record.upstream, text),
@@ -208,7 +210,8 @@ impl Field {
             Self::Consumer => or_null(line, record.consumer, text),
             Self::Principal => or_null(line, record.principal, text),
             Self::Auth => or_null(line, record.auth, text),
-            Self::Method => text(line, record.method),
+            // A method is a token (RFC 9110 section 5.6.2), which holds nothing to escape.
+            Self::Method => plain(line, record.method.as_bytes()),
             Self::Host => or_null(line, record.host, json::string),
             Self::Path => bytes(line, split_target(record.target).0),
             Self::Query => or_null(line, split_target(record.target).1, json::string),
@@ -294,6 +297,16 @@ fn text(line: &mut Vec<u8>, value: &str) {
 
 fn bytes(line: &mut Vec<u8>, value: &[u8]) {
     if value.is_empty() { null(line) } else { json::string(line, value) }
+}
+
+/// What is known to hold nothing that has to be escaped, or `null` if it is empty.
+fn plain(line: &mut Vec<u8>, value: &[u8]) {
+    if value.is_empty() {
+        return null(line);
+    }
+    line.push(b'"');
+    line.extend_from_slice(value);
+    line.push(b'"');
 }
 
 fn http_version(line: &mut Vec<u8>, version: Version) {

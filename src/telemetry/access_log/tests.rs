@@ -15,8 +15,8 @@ fn patience() -> Instant {
 fn record() -> Record<'static> {
     Record {
         time: UNIX_EPOCH + Duration::from_millis(1_795_526_317_050),
-        request_id: "id-1",
-        trace_id: "4bf92f3577b34da6a3ce929d0e0e4736",
+        request_id: b"id-1",
+        trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",
         listener: "public",
         route: Some("orders"),
         upstream: Some("backend"),
@@ -73,7 +73,7 @@ fn to_file(path: &Path) -> AccessLog {
 }
 
 fn log_id(log: &AccessLog, id: &str) {
-    log.log(&Record { request_id: id, ..record() });
+    log.log(&Record { request_id: id.as_bytes(), ..record() });
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn the_default_line_has_all_but_headers() {
 #[test]
 fn a_request_that_the_parser_refused_has_a_line_too() {
     let refused = Record {
-        request_id: "",
+        request_id: b"",
         route: None,
         upstream: None,
         endpoint: None,
@@ -338,7 +338,7 @@ proptest! {
             target: &target,
             host: host.as_deref(),
             method: &method,
-            request_id: &id,
+            request_id: id.as_bytes(),
             status,
             duration: Duration::from_micros(micros),
             request: Some(&headers),
