@@ -1,8 +1,8 @@
 //! The real binary: what it prints, and its exit codes.
 
-use crate::harness::{Process, binary, get, quiet_port};
+use crate::harness::{Authority, Dns, Process, binary, get, quiet_port};
 use nix::sys::signal::Signal;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -176,6 +176,62 @@ fn check_lists_the_routes_that_ask_for_no_caller() {
         "routes": 3, "unauthenticated_routes": ["c"], "optionally_authenticated_routes": ["b"],
     });
     assert_eq!(facts, expected);
+}
+
+#[test]
+fn check_warns_of_names_that_do_not_resolve() {
+    let dns = Dns::new();
+    dns.addresses("orders.test", 60, &[Ipv4Addr::LOCALHOST]);
+    dns.services("_http._tcp.orders.test", 60, &[(1, 1, 80, "orders.test")]);
+    let (folder, _) = file(&format!(
+        "version: 1\ndns: {{ nameservers: ['{}'], timeout: 500ms }}\nlisteners: {{ web: {{ address: '127.0.0.1:8080' }} }}\n\
+         upstreams:\n  there: {{ discover: {{ dns: 'orders.test:80' }} }}\n  \
+         served: {{ discover: {{ srv: _http._tcp.orders.test }} }}\n  \
+         gone: {{ discover: {{ dns: 'nobody.test:80' }} }}\n  \
+         unserved: {{ discover: {{ srv: _http._tcp.nobody.test }} }}\n\
+         routes:\n  a: {{ match: {{ path: /a }}, to: there }}\n  b: {{ match: {{ path: /b }}, to: served }}\n  \
+         c: {{ match: {{ path: /c }}, to: gone }}\n  d: {{ match: {{ path: /d }}, to: unserved }}\n",
+        dns.address(),
+    ));
+    let warned = |count: usize| {
+        let run = run_in(folder.path(), &["check", "-c", "gateway.yaml"]);
+        assert_eq!(run.code, Some(0), "a warning is no error: {}", run.out);
+        let found: Vec<&str> =
+            run.out.lines().filter(|line| line.contains("the name does not resolve here")).collect();
+        assert_eq!(found.len(), count, "{}", run.out);
+        run.out
+    };
+    let out = warned(2);
+    assert!(out.contains("gone: {") && out.contains("unserved: {"), "the place is shown: {out}");
+    assert!(!out.contains("there: {"), "{out}");
+    dns.fail(true);
+    warned(4);
+}
+
+#[test]
+fn check_warns_of_certificates_that_expire_soon() {
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::within(folder.path());
+    let soon = jiff::Timestamp::now() + Duration::from_hours(10 * 24);
+    let soon = soon.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let soon = (soon.year().into(), soon.month().unsigned_abs(), soon.day().unsigned_abs());
+    authority.issue_until(folder.path(), "soon", &["localhost"], soon);
+    authority.issue(folder.path(), "late", &["localhost"]);
+    let check = |server: &str, client: &str| {
+        let text = format!(
+            "version: 1\nlisteners:\n  web:\n    address: '127.0.0.1:8080'\n    \
+             tls: {{ certificates: [{{ certificate: {server}.pem, key: {server}.key }}] }}\n\
+             upstreams:\n  orders:\n    endpoints: ['127.0.0.1:9101']\n    \
+             tls: {{ server_name: orders.internal, ca: ca.pem, client: {{ certificate: {client}.pem, key: {client}.key }} }}\n\
+             routes: {{ all: {{ to: orders }} }}\n"
+        );
+        std::fs::write(folder.path().join("gateway.yaml"), text).unwrap();
+        let run = run_in(folder.path(), &["check", "-c", "gateway.yaml"]);
+        assert_eq!(run.code, Some(0), "a warning is no error: {}", run.out);
+        run.out.lines().filter(|line| line.contains("`soon.pem` expires soon")).count()
+    };
+    let found = [check("late", "late"), check("soon", "late"), check("late", "soon"), check("soon", "soon")];
+    assert_eq!(found, [0, 1, 1, 2]);
 }
 
 #[test]

@@ -34,9 +34,20 @@ impl Authority {
         authority
     }
 
-    /// Issues a certificate for these names (DNS names, addresses, URIs, mail addresses) into a folder, as `<stem>.pem` and `<stem>.key`; an entry
-    /// for `certificates`.
+    /// Issues a certificate for these names (DNS names, addresses, URIs, mail addresses) into a folder, as
+    /// `<stem>.pem` and `<stem>.key`; an entry for `certificates`.
     pub fn issue(&self, folder: &Path, stem: &str, names: &[&str]) -> String {
+        self.issue_until(folder, stem, names, (2100, 1, 1))
+    }
+
+    /// The same, valid until the beginning of a day: year, month and day.
+    pub fn issue_until(
+        &self,
+        folder: &Path,
+        stem: &str,
+        names: &[&str],
+        (year, month, day): (i32, u8, u8),
+    ) -> String {
         let is_other = |name: &&str| name.contains("://") || name.contains('@');
         let (others, names): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(is_other);
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -46,7 +57,7 @@ impl Authority {
             false => SanType::Rfc822Name(name.try_into().unwrap()),
         }));
         params.distinguished_name.push(DnType::CommonName, stem);
-        params.not_after = date_time_ymd(2100, 1, 1);
+        params.not_after = date_time_ymd(year, month, day);
         let serial = {
             let mut issued = self.issued.lock().unwrap();
             issued.push(stem.to_owned());

@@ -72,7 +72,9 @@ pub enum Protocol {
     Http1,
     /// HTTP/2, many requests on one connection.
     Http2,
-    /// Under TLS what ALPN chooses; in the clear HTTP/1.1.
+    /// Under TLS what ALPN chooses; in the clear HTTP/1.1. An endpoint that asks for HTTP/1.1
+    /// (`HTTP_1_1_REQUIRED`) or breaks HTTP/2's rules gets HTTP/1.1 from then on, until its settings
+    /// change or a restart.
     Auto,
 }
 
