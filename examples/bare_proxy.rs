@@ -4,7 +4,11 @@
 //! ```text
 //! bare_proxy THREADS UPSTREAM LISTEN [LISTEN_TLS CERTIFICATE KEY]
 //! bare_proxy 1 127.0.0.1:9000 127.0.0.1:9001
+//! bare_proxy 1 h2:127.0.0.1:9000 127.0.0.1:9001     HTTP/2 in the clear to the upstream
+//! bare_proxy 1 tls:127.0.0.1:9000 127.0.0.1:9001    HTTP/1.1 in TLS, the certificate not looked at
 //! ```
+//!
+//! LISTEN takes HTTP/1.1 and HTTP/2 in the clear when the upstream is `h2:`, else HTTP/1.1 alone.
 
 use async_trait::async_trait;
 use pingora_core::listeners::tls::TlsSettings;
@@ -13,12 +17,33 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
 use std::error::Error;
+use std::net::{AddrParseError, SocketAddr};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Bare {
-    upstream: std::net::SocketAddr,
+    upstream: SocketAddr,
+    speaks: Speaks,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Speaks {
+    Http1,
+    Http2,
+    Tls,
+}
+
+impl Bare {
+    /// From `[h2:|tls:]ADDRESS`.
+    fn new(upstream: &str) -> Result<Self, AddrParseError> {
+        let (speaks, address) = match upstream.split_once(':') {
+            Some(("h2", address)) => (Speaks::Http2, address),
+            Some(("tls", address)) => (Speaks::Tls, address),
+            _ => (Speaks::Http1, upstream),
+        };
+        Ok(Self { upstream: address.parse()?, speaks })
+    }
 }
 
 #[async_trait]
@@ -28,11 +53,18 @@ impl ProxyHttp for Bare {
     fn new_ctx(&self) {}
 
     async fn upstream_peer(&self, _: &mut Session, _: &mut ()) -> pingora_core::Result<Box<HttpPeer>> {
+        let tls = self.speaks == Speaks::Tls;
+        // Pingora's rustls takes no empty name.
+        let name = if tls { "localhost".to_owned() } else { String::new() };
         #[expect(
             clippy::disallowed_methods,
             reason = "an address resolves to itself; the stock way is measured"
         )]
-        let peer = HttpPeer::new(self.upstream, false, String::new());
+        let mut peer = HttpPeer::new(self.upstream, tls, name);
+        if self.speaks == Speaks::Http2 {
+            peer.options.set_http_version(2, 2);
+        }
+        peer.options.verify_cert = false;
         Ok(Box::new(peer))
     }
 }
@@ -46,7 +78,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => return Err("usage: bare_proxy THREADS UPSTREAM LISTEN [LISTEN_TLS CERTIFICATE KEY]".into()),
     };
-    let upstream = upstream.parse()?;
+    let proxy = Bare::new(upstream)?;
+    let h2c = proxy.speaks == Speaks::Http2;
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return Err("a crypto provider is installed already".into());
     }
@@ -60,7 +93,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = http_proxy_service(&server.configuration, Bare { upstream });
+    let mut service = http_proxy_service(&server.configuration, proxy);
+    if let Some(logic) = service.app_logic_mut() {
+        logic.server_options.get_or_insert_default().h2c = h2c;
+    }
     service.add_tcp(listen);
     if let Some((address, certificate, key)) = tls {
         let mut settings = TlsSettings::intermediate(certificate, key)?;

@@ -54,18 +54,63 @@ certificate() {
         -addext subjectAltName=DNS:localhost -out "$LOADTEST_CERTIFICATE" -keyout "$LOADTEST_KEY" 2>/dev/null
 }
 
-# start_all ORIGIN BARE_PROXY TOLLGATE CONFIG ; sets floor_pid and seat_pid.
+# start_nginx CORE LISTEN ; two bytes for every path, LISTEN as nginx's directive has it ("ADDRESS ssl").
+start_nginx() {
+    mkdir -p "$work/nginx"
+    cat >"$work/nginx.conf" <<END
+worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error.log;
+events { worker_connections 4096; }
+http {
+    access_log off; keepalive_requests 100000000; http2_max_concurrent_streams 1024;
+    client_body_temp_path $work/nginx/a; proxy_temp_path $work/nginx/b; fastcgi_temp_path $work/nginx/c;
+    uwsgi_temp_path $work/nginx/d; scgi_temp_path $work/nginx/e;
+    ssl_certificate $LOADTEST_CERTIFICATE; ssl_certificate_key $LOADTEST_KEY;
+    server { listen $2; location / { return 200 "ok"; } }
+}
+END
+    start nginx "$1" nginx -c "$work/nginx.conf" -p "$work/nginx"
+    wait_for nginx "$last_started" "${2%% *}"
+}
+
+# The configuration $1 for $UPSTREAM, which speaks http1 (as it stands), http2 in the clear, or tls; and
+# with cleartext HTTP/2 on the plain listener where the upstream speaks it.
+configuration_for_upstream() {
+    local given=$1 made=$work/gateway.yaml
+    case ${UPSTREAM:-http1} in
+        http1) made=$given ;;
+        http2)
+            sed -e "s|^    endpoints: .*|&\n    protocol: http2|" \
+                -e "s|^    address: ${SEAT[0]}|&\n    h2c: true|" "$given" >"$made" ;;
+        tls) sed "s|^    endpoints: .*|&\n    tls: { ca: $LOADTEST_CERTIFICATE, server_name: localhost }|" "$given" >"$made" ;;
+        *) fail "UPSTREAM is http1, http2 or tls" ;;
+    esac
+    echo "$made"
+}
+
+# start_all ORIGIN BARE_PROXY TOLLGATE CONFIG ; sets floor_pid and seat_pid. UPSTREAM (http1) by environment:
+# with http2 and tls the origin is nginx.
 start_all() {
-    local tls=("$LOADTEST_CERTIFICATE" "$LOADTEST_KEY")
-    start origin "$LOAD_CORE" "$1" "$ORIGIN"
-    wait_for origin "$last_started" "$ORIGIN"
-    start floor "$PROXY_CORE" "$2" 1 "$ORIGIN" "${FLOOR[0]}" "${FLOOR[1]}" "${tls[@]}"
+    local tls=("$LOADTEST_CERTIFICATE" "$LOADTEST_KEY") upstream=$ORIGIN config
+    case ${UPSTREAM:-http1} in
+        http1)
+            start origin "$LOAD_CORE" "$1" "$ORIGIN"
+            wait_for origin "$last_started" "$ORIGIN" ;;
+        http2)
+            start_nginx "$LOAD_CORE" "$ORIGIN http2"
+            upstream=h2:$ORIGIN ;;
+        tls)
+            start_nginx "$LOAD_CORE" "$ORIGIN ssl"
+            upstream=tls:$ORIGIN ;;
+        *) fail "UPSTREAM is http1, http2 or tls" ;;
+    esac
+    start floor "$PROXY_CORE" "$2" 1 "$upstream" "${FLOOR[0]}" "${FLOOR[1]}" "${tls[@]}"
     floor_pid=$last_started
     wait_for floor "$floor_pid" "${FLOOR[1]}"
     if [[ $4 = - ]]; then
-        start seat "$PROXY_CORE" "$3" 1 "$ORIGIN" "${SEAT[0]}" "${SEAT[1]}" "${tls[@]}"
+        start seat "$PROXY_CORE" "$3" 1 "$upstream" "${SEAT[0]}" "${SEAT[1]}" "${tls[@]}"
     else
-        start seat "$PROXY_CORE" "$3" run -c "$4"
+        config=$(configuration_for_upstream "$4")
+        start seat "$PROXY_CORE" "$3" run -c "$config"
     fi
     seat_pid=$last_started
     wait_for seat "$seat_pid" "${SEAT[0]}"

@@ -4,8 +4,12 @@
 #   loadtest/plain.sh ORIGIN BARE_PROXY TOLLGATE [CONFIG]     (loadtest/plain.yaml)
 #   loadtest/plain.sh ORIGIN BARE_PROXY BARE_PROXY -          the same in both seats: how far to trust it
 #
-# ROUNDS (7), SECONDS_EACH (5), CONNECTIONS (64), URL_PATH (/) by environment. Rounds alternate, so
-# that whatever else the machine does hits both; figures are medians.
+# ROUNDS (7), SECONDS_EACH (5), CONNECTIONS (64), URL_PATH (/) by environment, and who speaks what: CLIENT
+# is http1 (wrk) or http2 (h2load in the clear, 4 connections of 16 streams), UPSTREAM http1, http2 in the
+# clear, or tls (both nginx); CLIENT=http2 needs UPSTREAM=http2. RATE (none) is how many requests a second
+# all connections together send: without one each proxy is driven as fast as it goes, and the faster one keeps
+# client and origin awake, which spares it the waking that the slower one pays for. Rounds alternate,
+# so that whatever else the machine does hits both; figures are medians.
 cd "$(dirname "$0")/.."
 # shellcheck source=loadtest/lib.sh
 source loadtest/lib.sh
@@ -15,6 +19,31 @@ rounds=${ROUNDS:-7} seconds=${SECONDS_EACH:-5} connections=${CONNECTIONS:-64} pa
 
 # load ADDRESS SECONDS ; prints how many requests were answered, fails on any error.
 load() {
+    if [[ ${CLIENT:-http1} = http2 ]]; then load_http2 "$@"; else load_http1 "$@"; fi
+}
+
+load_http2() {
+    load_h2load "$1" "$2" -c4 -m16
+}
+
+# load_h2load ADDRESS SECONDS HOW… ; the same by h2load.
+load_h2load() {
+    local report address=$1 time=$2
+    shift 2
+    report=$(taskset -c "$LOAD_CORE" h2load -t1 -D "$time" "$@" "http://$address$path" 2>&1) ||
+        fail "h2load ended with an error:"$'\n'"$report"
+    awk '/^requests:/ { failed = $10 + $12 + $14 }
+         /^status codes:/ { ok = $3; other = $5 + $7 + $9 }
+         END { print ok; exit !(failed == 0 && other == 0 && ok > 0) }' <<<"$report" ||
+        fail "errors under load:"$'\n'"$report"
+}
+
+# With RATE the clients keep to it, so that both proxies get the same load.
+load_http1() {
+    if [[ -n ${RATE:-} ]]; then
+        load_h2load "$1" "$2" --h1 -c"$connections" --rps="$((RATE / connections))"
+        return
+    fi
     local report requests
     report=$(taskset -c "$LOAD_CORE" wrk -t1 -c"$connections" -d"$2s" "http://$1$path")
     ! grep -qE 'Socket errors|Non-2xx' <<<"$report" || fail "errors under load:"$'\n'"$report"
