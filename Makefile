@@ -10,7 +10,7 @@ PROFILE ?= release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 OUT := $(TARGET)/$(PROFILE)
 
-.PHONY: help run build deps-build deps-test deps-bench test test-browser lint bench endure docs schema docker-steps
+.PHONY: help run build deps-build deps-test deps-bench test test-browser test-systemd lint bench endure docs schema docker-steps
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -39,6 +39,10 @@ test: deps-test lint ## Format, lints, every test
 test-browser: deps-build ## The login in a real browser (installs Chromium and Node.js)
 	$(CARGO) build --locked --bin tollgate
 	tests/browser/run.sh $(TARGET)/debug/tollgate
+
+test-systemd: deps-test ## The unit under a real systemd (as root)
+	$(CARGO) build --locked --bin tollgate
+	tests/systemd/run.sh $(TARGET)/debug/tollgate
 
 lint: deps-build ## Format and lints
 	$(CARGO) fmt --check

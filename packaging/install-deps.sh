@@ -8,7 +8,7 @@ set -euo pipefail
 # program:package
 build_needs=(cc:gcc cmake:cmake make:make)
 test_needs=(curl:curl nginx:nginx redis-server:redis-server promtool:prometheus wrk:wrk h2load:nghttp2-client
-    openssl:openssl python3:python3)
+    openssl:openssl python3:python3 systemd-analyze:systemd)
 bench_needs=(wrk:wrk h2load:nghttp2-client taskset:util-linux openssl:openssl python3:python3 valgrind:valgrind)
 browser_needs=(chromium:chromium node:nodejs npm:npm openssl:openssl)
 services=(nginx redis-server prometheus)

@@ -1,13 +1,16 @@
 //! The composition root: builds everything once and hands it to Pingora's `Server`. The one file
 //! that knows all rooms.
 
+mod stop;
 mod upgrade;
 
 use crate::admin::{Admin, Readiness};
 use crate::background::reload::{self, InForce};
+use crate::background::supervisor::{Supervisor, Watchdog};
 use crate::background::upkeep::{FIRST_ANSWERS, Keeper, Upkeep};
 use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status, StoreUpkeep, identity};
 use crate::config::{Config, ConfigErrors, Loader};
+use crate::listen::inherited::{self, Inherited};
 use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
 use crate::outbound::redis;
 use crate::policy::shared::gcra;
@@ -24,7 +27,7 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use pingora_core::connectors::TransportConnector;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::server::{RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 use pingora_proxy::HttpProxy;
 use std::collections::BTreeMap;
@@ -32,24 +35,23 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use stop::StopWatch;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// How long the last log lines may take.
-const FLUSH: Duration = Duration::from_secs(2);
-
-/// How long tunnels may take to say goodbye when the drain time is over.
-const FAREWELL: Duration = Duration::from_secs(2);
-
 /// How a gateway is embedded.
+#[derive(Default)]
 pub struct Options {
     /// Sockets that are bound already, by the listener's name; `admin` is the admin listener's.
     /// What is not here is bound by its address.
     pub sockets: BTreeMap<String, TcpListener>,
+    /// Sockets that the process was started with; each has to be some listener's.
+    pub inherited: Vec<Inherited>,
     /// Whether the process's signals are this gateway's.
     pub signals: bool,
     /// The error log, if it is this gateway's own.
     pub error_log: Option<ErrorLog>,
+    /// Who is told how it goes.
+    pub supervisor: Supervisor,
     /// Whether it takes over from one that runs.
     pub upgrade: Option<Upgrade>,
 }
@@ -102,7 +104,7 @@ pub enum Ending {
 pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), ConfigErrors> {
     // First of all: Pingora would install another provider silently.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let Options { mut sockets, signals, error_log, upgrade } = options;
+    let Options { mut sockets, inherited, signals, error_log, supervisor, upgrade } = options;
     let mut loader = Loader::default();
     let (reading, fingerprint) = reload::read(&mut loader, path);
     let named = reading.config.files();
@@ -113,6 +115,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     let config = Arc::clone(&snapshot.config);
     let refuse = |finding: Finding| config.errors(vec![finding]);
 
+    sockets.extend(given(inherited, &snapshot).map_err(refuse)?);
     let mut upgrade = upgrade::Begun::new(path, &config, upgrade.as_ref()).map_err(refuse)?;
     upgrade.inherit(&snapshot, &mut sockets);
 
@@ -149,7 +152,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
         named,
         fingerprint,
     };
-    Ok((assemble(&config, &in_force, reloader, (signals, upgrade)), report))
+    Ok((assemble(&config, &in_force, reloader, (signals, supervisor, upgrade)), report))
 }
 
 fn open_access_log(
@@ -163,6 +166,15 @@ fn open_access_log(
     AccessLog::open(&settings, workers, metrics.access_log_dropped())
         .map(|log| Some(Arc::new(log)))
         .map_err(|problem| Finding::error(path(), problem))
+}
+
+/// The sockets that the process was started with, by listener.
+fn given(inherited: Vec<Inherited>, snapshot: &Snapshot) -> Result<BTreeMap<String, TcpListener>, Finding> {
+    let listeners = snapshot.listeners.iter().flatten();
+    let mut wanted: Vec<_> = listeners.map(|one| (one.name.as_str(), one.config.address)).collect();
+    wanted.extend(snapshot.config.admin.as_ref().map(|admin| ("admin", admin.address)));
+    let path = || ConfigPath::root().key("listeners");
+    inherited::by_listener(inherited, &wanted).map_err(|problem| Finding::error(path(), problem))
 }
 
 fn add_listeners(
@@ -254,7 +266,7 @@ fn assemble(
     config: &Config,
     in_force: &InForce,
     reloader: Reloader,
-    (signals, upgrade): (bool, upgrade::Begun),
+    (signals, supervisor, upgrade): (bool, Supervisor, upgrade::Begun),
 ) -> Assembly {
     let threads = config.process.workers.count();
     let conf = ServerConf {
@@ -308,23 +320,32 @@ fn assemble(
     server.add_service(public);
     server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
     let retained = Arc::clone(&reloader.compiler.retained);
-    let reloads = Reloads::new(reloader, requests, signals);
+    let reloads = Reloads::new(reloader, requests, (signals, supervisor.clone()));
     let turn = reloads.turn();
     server.add_service(background_service("reload", reloads));
     let warm = Warm { keeper: in_force.keeper.clone(), current: Arc::clone(&in_force.current) };
-    let announce = AnnounceReady { handle: handle.clone(), warm: warm.clone(), ready };
+    // A process that takes over is ready only when it has.
+    let told = if upgrade.is_joining() { Supervisor::default() } else { supervisor.clone() };
+    let announce = AnnounceReady { handle: handle.clone(), warm: warm.clone(), ready, supervisor: told };
     server.add_service(background_service("readiness", announce));
     server.add_service(background_service("upkeep", Upkeep::new(&in_force.keeper)));
     server.add_service(background_service("stores", StoreUpkeep::new(&in_force.keeper)));
     server.add_service(background_service("identity", IdentityUpkeep::new(Arc::clone(&in_force.current))));
-    let upgrade =
-        upgrade.serve(&mut server, &handle, (turn, config.process.upgrade_time.get()), (warm, retained));
+    let upgrade = upgrade.serve(
+        &mut server,
+        &handle,
+        (turn, config.process.upgrade_time.get()),
+        (warm, retained, supervisor.clone()),
+    );
+    let watchdog = Watchdog { supervisor: supervisor.clone(), listeners: in_force.listeners.clone() };
+    server.add_service(background_service("watchdog", watchdog));
     let stop = StopWatch {
         stopped,
         signals,
         handle: handle.clone(),
         access_log: Arc::clone(&in_force.access_log),
         stopping,
+        supervisor,
     };
     Assembly { server, stop, handle, upgrade }
 }
@@ -431,6 +452,7 @@ struct AnnounceReady {
     handle: Handle,
     warm: Warm,
     ready: watch::Sender<bool>,
+    supervisor: Supervisor,
 }
 
 #[async_trait]
@@ -444,6 +466,7 @@ impl BackgroundService for AnnounceReady {
         }
         self.handle.readiness.set(true);
         self.ready.send_replace(true);
+        self.supervisor.ready(Some("serving"));
         let _ = shutdown.changed().await;
     }
 }
@@ -478,92 +501,5 @@ impl Observer for UnseenRequests {
             "handshake failed listener={listener} peer={peer} cause={} detail={detail:?}",
             cause.as_str()
         );
-    }
-}
-
-/// Waits for the word to stop, then drains: everything happens before Pingora is told.
-struct StopWatch {
-    stopped: watch::Receiver<Stop>,
-    signals: bool,
-    handle: Handle,
-    access_log: Arc<ArcSwapOption<AccessLog>>,
-    /// Tells the tunnels.
-    stopping: watch::Sender<bool>,
-}
-
-#[async_trait]
-impl ShutdownSignalWatch for StopWatch {
-    async fn recv(&self) -> ShutdownSignal {
-        let on = |kind| self.signals.then(|| signal(kind).ok()).flatten();
-        let mut words = Words {
-            terminate: on(SignalKind::terminate()),
-            interrupt: on(SignalKind::interrupt()),
-            stopped: self.stopped.clone(),
-        };
-        // It may have been said before anybody listened.
-        let said = *words.stopped.borrow_and_update();
-        let first = if said == Stop::No { words.next().await } else { said };
-        if first == Stop::Gracefully {
-            tokio::select! {
-                () = self.drain() => {}
-                // A second word means it.
-                _ = words.next() => {}
-            }
-        }
-        self.flush();
-        ShutdownSignal::FastShutdown
-    }
-}
-
-/// What tells the gateway to stop.
-struct Words {
-    terminate: Option<Signal>,
-    interrupt: Option<Signal>,
-    stopped: watch::Receiver<Stop>,
-}
-
-impl Words {
-    /// The next one; one that was taken already does not count again.
-    async fn next(&mut self) -> Stop {
-        tokio::select! {
-            () = raised(&mut self.terminate) => Stop::Gracefully,
-            () = raised(&mut self.interrupt) => Stop::AtOnce,
-            changed = self.stopped.changed() => match changed {
-                Ok(()) => *self.stopped.borrow_and_update(),
-                Err(_) => Stop::Gracefully,
-            },
-        }
-    }
-}
-
-impl StopWatch {
-    async fn drain(&self) {
-        let limit = self.handle.current.load().config.process.drain.get();
-        log::info!("shutdown begins drain_ms={}", limit.as_millis());
-        self.handle.readiness.set(false);
-        let listeners = &self.handle.listeners;
-        listeners.close();
-        listeners.shutdown();
-        let drained = tokio::time::timeout(limit, listeners.drained()).await.is_ok();
-        self.stopping.send_replace(true);
-        if !drained && tokio::time::timeout(FAREWELL, listeners.drained()).await.is_err() {
-            log::warn!("drain time is over, cut connections={}", listeners.connections());
-        }
-        log::info!("shutdown ends");
-    }
-
-    fn flush(&self) {
-        if let Some(log) = &*self.access_log.load()
-            && !log.flush(Instant::now() + FLUSH)
-        {
-            log::error!("the last lines of the access log are lost: its target takes none");
-        }
-    }
-}
-
-async fn raised(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
     }
 }

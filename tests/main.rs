@@ -15,4 +15,6 @@ mod examples;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod systemd;
+#[cfg(test)]
 mod upgrade;

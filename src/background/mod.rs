@@ -6,6 +6,7 @@ mod probe;
 pub mod reload;
 mod resolve;
 mod stores;
+pub mod supervisor;
 pub mod upkeep;
 pub mod watch;
 
@@ -13,11 +14,13 @@ pub use identity::IdentityUpkeep;
 pub use reload::{Cause, Reloader, Status};
 pub use stores::StoreUpkeep;
 
+use crate::telemetry::metrics::ReloadOutcome;
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use watch::Watcher;
@@ -39,6 +42,7 @@ pub struct Reloads {
     reloader: Arc<parking_lot::Mutex<Reloader>>,
     requests: Mutex<mpsc::Receiver<Request>>,
     signals: bool,
+    supervisor: Supervisor,
     /// Held while a reload is made. Whoever else holds it has the next one wait.
     turn: Arc<Mutex<()>>,
 }
@@ -46,11 +50,16 @@ pub struct Reloads {
 impl Reloads {
     /// Reloads by `reloader` on what comes by `requests` and from files; on signals only if told
     /// so, since they belong to the process and not to one of several gateways in it.
-    pub fn new(reloader: Reloader, requests: mpsc::Receiver<Request>, signals: bool) -> Self {
+    pub fn new(
+        reloader: Reloader,
+        requests: mpsc::Receiver<Request>,
+        (signals, supervisor): (bool, Supervisor),
+    ) -> Self {
         Self {
             reloader: Arc::new(parking_lot::Mutex::new(reloader)),
             requests: Mutex::new(requests),
             signals,
+            supervisor,
             turn: Arc::default(),
         }
     }
@@ -64,8 +73,18 @@ impl Reloads {
     async fn reload(&self, cause: Cause) -> Option<Arc<reload::Event>> {
         let _turn = self.turn.lock().await;
         let reloader = Arc::clone(&self.reloader);
+        self.supervisor.reloading();
         let done = tokio::task::spawn_blocking(move || reloader.lock().reload(cause)).await;
-        done.inspect_err(|error| log::error!("a reload broke off: {error}")).ok()
+        let event = done.inspect_err(|error| log::error!("a reload broke off: {error}")).ok();
+        // What is read again, unchanged, says what it said before.
+        self.supervisor.ready(match event.as_ref().map(|event| event.outcome) {
+            Some(ReloadOutcome::Applied) => Some("serving"),
+            Some(ReloadOutcome::Unchanged) => None,
+            Some(ReloadOutcome::Rejected) | None => {
+                Some("serving; the last configuration was rejected, the one before stays in force")
+            }
+        });
+        event
     }
 
     fn watch(&self, watcher: &mut Watcher) {

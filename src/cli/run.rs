@@ -1,8 +1,11 @@
 //! `tollgate run`: serves.
 
 use super::complain;
+use crate::background::supervisor::Supervisor;
+use crate::listen::inherited::inherited;
 use crate::server::{self, Assembly, Ending, Options, Upgrade};
 use crate::telemetry::error_log::ErrorLog;
+use crate::values::Problem;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,11 +22,20 @@ pub(super) fn main(config: &Path, upgrade: Option<Upgrade>) -> ExitCode {
 
 /// Builds the gateway of this process, or says what is wrong.
 pub(super) fn assemble(config: &Path, upgrade: Option<Upgrade>) -> Result<Assembly, ExitCode> {
+    let wrong = |problem: Problem| {
+        complain(&format!("tollgate: {problem}\n"));
+        ExitCode::FAILURE
+    };
+    let variable = |name: &str| std::env::var_os(name);
+    // First of all: these descriptors have numbers that others must not get.
+    let inherited = inherited(variable).map_err(wrong)?;
+    let supervisor = Supervisor::of(variable).map_err(wrong)?;
     let filters = std::env::var("RUST_LOG").ok();
     let error_log = ErrorLog::install(log::LevelFilter::Info, filters.as_deref())
         .inspect_err(|problem| complain(&format!("tollgate: {problem}\n")))
         .ok();
-    let options = Options { sockets: BTreeMap::new(), signals: true, error_log, upgrade };
+    let options =
+        Options { sockets: BTreeMap::new(), inherited, signals: true, error_log, supervisor, upgrade };
     match server::build(config, options) {
         Ok((assembly, warnings)) => {
             if !warnings.is_empty() {

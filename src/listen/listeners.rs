@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Whether connections are accepted. While they are not, they wait in the kernel's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,18 @@ pub(super) struct Shared {
     accept_tasks: AtomicUsize,
     /// Bumped when somebody who waits for a state should look again.
     changed: watch::Sender<()>,
-    /// To the service, which starts what it gets.
-    start: mpsc::UnboundedSender<Arc<Slot>>,
-    to_start: Mutex<Option<mpsc::UnboundedReceiver<Arc<Slot>>>>,
+    /// To the service.
+    orders: mpsc::UnboundedSender<Order>,
+    queue: Mutex<Option<mpsc::UnboundedReceiver<Order>>>,
+}
+
+/// What the service is to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Begin to accept.
+    Start(Arc<Slot>),
+    /// Have a worker answer.
+    Answer(oneshot::Sender<()>),
 }
 
 /// A connection, from accept to the end of its last task.
@@ -63,7 +72,7 @@ impl Default for Listeners {
 impl Listeners {
     /// No listener yet, and the gate paused.
     pub fn new() -> Self {
-        let (start, to_start) = mpsc::unbounded_channel();
+        let (orders, queue) = mpsc::unbounded_channel();
         let shared = Shared {
             slots: RwLock::default(),
             gate: watch::Sender::new(Gate::Paused),
@@ -71,8 +80,8 @@ impl Listeners {
             most: AtomicUsize::new(usize::MAX),
             accept_tasks: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
-            start,
-            to_start: Mutex::new(Some(to_start)),
+            orders,
+            queue: Mutex::new(Some(queue)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -103,7 +112,7 @@ impl Listeners {
         slots.push(slot.clone());
         drop(slots);
         // Without a receiver the service has ended, and nothing is accepted any more.
-        let _ = self.shared.start.send(slot);
+        let _ = self.shared.orders.send(Order::Start(slot));
         Ok(())
     }
 
@@ -158,6 +167,15 @@ impl Listeners {
     /// Waits until the service runs, so that only the gate keeps connections waiting.
     pub async fn started(&self) {
         self.shared.wait_until(|shared| shared.accept_tasks.load(Ordering::Acquire) > 0).await;
+    }
+
+    /// Waits until a worker of the service has done what it was given. Never ends once the service has.
+    pub async fn alive(&self) {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.shared.orders.send(Order::Answer(answer));
+        if asked.is_err() || answered.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Sets how many connections all listeners together may have; a further one is closed at once.
@@ -222,9 +240,9 @@ impl Listeners {
 }
 
 impl Shared {
-    /// The queue of listeners to start; `None` the second time.
-    pub(super) fn take_queue(&self) -> Option<mpsc::UnboundedReceiver<Arc<Slot>>> {
-        self.to_start.lock().take()
+    /// The orders; `None` the second time.
+    pub(super) fn take_queue(&self) -> Option<mpsc::UnboundedReceiver<Order>> {
+        self.queue.lock().take()
     }
 
     pub(super) fn set_accept_tasks(&self, count: usize) {

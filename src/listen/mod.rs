@@ -17,6 +17,7 @@ mod connection;
 mod counters;
 mod edge;
 mod http2;
+pub mod inherited;
 mod listeners;
 mod observer;
 pub mod proxy_protocol;

@@ -1,6 +1,6 @@
 use super::accept;
 use super::connection::Server;
-use super::listeners::Listeners;
+use super::listeners::{Listeners, Order};
 use super::observer::{Observer, Unobserved};
 use super::slot::Slot;
 use async_trait::async_trait;
@@ -63,7 +63,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> pingora_core::services::Service f
         let server = Arc::new(Server { app: self.app.clone(), shared, observer: self.observer.clone() });
         loop {
             tokio::select! {
-                Some(slot) = queue.recv() => start(&server, &slot, accept_tasks),
+                Some(order) = queue.recv() => match order {
+                    Order::Start(slot) => start(&server, &slot, accept_tasks),
+                    // By a worker: this loop may run beside them.
+                    Order::Answer(answer) => drop(tokio::spawn(async move { answer.send(()) })),
+                },
                 _ = shutdown.wait_for(|stopping| *stopping) => break,
             }
         }

@@ -3,6 +3,7 @@
 
 use super::{Ending, Handle, Stop, Upgrade, Warm};
 use crate::background::handover::{self, Control, ControlService, Joining, Serving, TakeOver};
+use crate::background::supervisor::Supervisor;
 use crate::config::Config;
 use crate::retained::Retained;
 use crate::runtime::Snapshot;
@@ -60,6 +61,11 @@ impl Begun {
         Ok(Self { config, control, joining })
     }
 
+    /// True if there is a process to take over from.
+    pub const fn is_joining(&self) -> bool {
+        self.joining.is_some()
+    }
+
     /// Adds what the process that serves has given to the sockets that are bound already.
     pub fn inherit(&mut self, snapshot: &Snapshot, sockets: &mut BTreeMap<String, TcpListener>) {
         let Some(joining) = &mut self.joining else { return };
@@ -81,7 +87,7 @@ impl Begun {
         server: &mut Server,
         handle: &Handle,
         (turn, patience): (Arc<tokio::sync::Mutex<()>>, Duration),
-        (warm, retained): (Warm, Arc<Retained>),
+        (warm, retained, supervisor): (Warm, Arc<Retained>, Supervisor),
     ) -> Outcome {
         let Self { config, control, joining } = self;
         let failed = Arc::<AtomicBool>::default();
@@ -99,7 +105,13 @@ impl Begun {
                     let retained = Arc::clone(&retained);
                     Box::new(move || retained.export())
                 },
-                handed_over: Box::new(move |_| draining.stop()),
+                handed_over: {
+                    let supervisor = supervisor.clone();
+                    Box::new(move |pid| {
+                        supervisor.hand_over(pid);
+                        draining.stop();
+                    })
+                },
             };
             server.add_service(background_service(
                 "control",
@@ -120,6 +132,7 @@ impl Begun {
             }
             Some(joining) => {
                 let (failed, ending) = (Arc::clone(&failed), handle.clone());
+                let silent = supervisor.clone();
                 let take_over = TakeOver {
                     joining: Mutex::new(Some(joining)),
                     listeners: handle.listeners.clone(),
@@ -129,8 +142,12 @@ impl Begun {
                         Box::pin(async move { warm.wait().await })
                     }),
                     state: Arc::new(move |state| retained.import(state)),
-                    publish: Box::new(publish),
+                    publish: Box::new(move || {
+                        supervisor.ready(Some("serving"));
+                        publish()
+                    }),
                     failed: Box::new(move |error| {
+                        silent.fall_silent();
                         log::error!("no hand-over, this process ends: {error}");
                         failed.store(true, Ordering::Release);
                         ending.stop.send_replace(Stop::Gracefully);

@@ -44,7 +44,7 @@ impl Gateway {
         let path = folder.path().join(path);
         let (built, built_here) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let options = Options { sockets, signals: false, error_log: None, upgrade: None };
+            let options = Options { sockets, ..Options::default() };
             match server::build(&path, options) {
                 Ok((assembly, _)) => {
                     built.send(Ok(assembly.handle().clone())).unwrap();

@@ -4,6 +4,7 @@
 use super::control::{Control, check_peer};
 use super::wire::{self, Handed, Message};
 use super::{GAP, WORD};
+use crate::background::supervisor::OF_THIS_PROCESS;
 use crate::listen::Listeners;
 use crate::retained::Kept;
 use async_trait::async_trait;
@@ -162,7 +163,7 @@ impl Shared {
         command.arg("-c").arg(config.unwrap_or_else(|| self.serving.config.clone()));
         // What it logs goes where ours goes; sockets come by the control socket, not by the environment.
         command.stdin(Stdio::null());
-        for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+        for name in OF_THIS_PROCESS {
             command.env_remove(name);
         }
         let mut child = match command.spawn() {
