@@ -12,6 +12,7 @@ use partner::Partner;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use tempfile::TempDir;
@@ -261,6 +262,29 @@ fn a_partner_that_fails_at_any_step_changes_nothing() {
     load.stop();
 }
 
+/// A new process that is killed between any two words.
+#[test]
+fn a_new_process_that_is_killed_at_any_step_changes_nothing() {
+    let fleet = Fleet::start("upgrade_time: 30s");
+    let load = Load::start(fleet.web, fleet.tls, &fleet.authority);
+    let serving = fleet.serving();
+    for last in ["hello", "sockets", "ready", "go", "accepting", "done"] {
+        let mut dying = partner::start_dying_new(&fleet.control(), last);
+        assert_eq!(dying.0.wait().unwrap().signal(), Some(Signal::SIGKILL as i32), "{last}");
+        wait_until("a hand-over is possible again", || {
+            let mut partner = Partner::connect(&fleet.control());
+            partner.say(&Partner::hello(&[1]));
+            partner.hear().get("sockets").is_some()
+        });
+        assert_eq!(fleet.serving(), serving, "{last}");
+        assert_eq!(get(fleet.web, "/").status, 200, "{last}");
+    }
+    load.stop();
+    // Nor has it lost the way to a true one.
+    assert!(fleet.upgrade(&[]).status.success());
+    assert_ne!(fleet.serving(), serving);
+}
+
 #[test]
 fn a_reload_waits_for_a_hand_over() {
     let fleet = Fleet::start("upgrade_time: 30s");
@@ -341,6 +365,13 @@ fn there_is_nobody_to_take_over_from() {
     let output = binary().args(["run", &control, "-c"]).arg(&config).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("no hand-over"), "{said}");
+}
+
+/// Not a test: what [`a_new_process_that_is_killed_at_any_step_changes_nothing`] starts as a process.
+#[test]
+#[ignore = "a process that another test starts"]
+fn a_new_process_that_dies() {
+    partner::die_while_joining();
 }
 
 /// Not a test: what [`the_new_process_goes_on_alone_where_the_old_one_dies`] starts as a process.

@@ -119,6 +119,48 @@ impl Drop for Killed {
     }
 }
 
+/// Starts this very program as a process that joins the one at `control`, and dies after it has said or
+/// heard the word `last`.
+pub fn start_dying_new(control: &Path, last: &str) -> Killed {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "upgrade::a_new_process_that_dies", "--ignored", "--nocapture"])
+        .env("DYING_CONTROL", control)
+        .env("DYING_LAST", last)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Killed(child)
+}
+
+pub fn die_while_joining() {
+    let (Ok(control), Ok(last)) = (std::env::var("DYING_CONTROL"), std::env::var("DYING_LAST")) else {
+        return;
+    };
+    let die_after = |word: &str| {
+        if word == last {
+            // As a process that is killed: nothing of it runs any more.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+        }
+    };
+    if last == "hello" {
+        let mut partner = Partner::connect(Path::new(&control));
+        partner.say(&Partner::hello(&[1]));
+        die_after("hello");
+    }
+    let mut partner = Partner::joined(Path::new(&control));
+    die_after("sockets");
+    partner.say(&json!("ready"));
+    die_after("ready");
+    partner.hear_until("go");
+    die_after("go");
+    partner.say(&json!("accepting"));
+    die_after("accepting");
+    partner.hear_until("done");
+    die_after("done");
+}
+
 pub fn die_while_serving() {
     let (Ok(control), Ok(sockets), Ok(last)) =
         (std::env::var("DYING_CONTROL"), std::env::var("DYING_SOCKETS"), std::env::var("DYING_LAST"))

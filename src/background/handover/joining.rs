@@ -107,7 +107,11 @@ impl Joining {
         let done =
             wire::send(&self.stream, &Message::Accepting, &[]).and_then(|()| wire::receive(&self.stream));
         match done {
-            Ok((Message::Done, _)) => Ok(()),
+            Ok((Message::Done, _)) => {
+                // Whether it is heard makes no difference here.
+                let _ = wire::send(&self.stream, &Message::Serving, &[]);
+                Ok(())
+            }
             Ok((other, _)) => Err(unexpected(other)),
             Err(_) if self.is_alone() => Ok(()),
             Err(error) => Err(error),

@@ -12,10 +12,11 @@
 //! | 3 | binds what is new, starts behind shut gates, says `ready` | |
 //! | 4 | | pauses its gates: connections wait in the queue; says `go` |
 //! | 5 | opens its gates; says `accepting` when every accept task has asked once | |
-//! | 6 | | says `done`, closes its sockets, drains and ends |
-//! | 7 | puts its own control socket in the place of the old one | |
+//! | 6 | | says `done` |
+//! | 7 | says `serving` | closes its sockets, drains and ends |
+//! | 8 | puts its own control socket in the place of the old one | |
 //!
-//! Whatever fails before 6, the end of the stream among it, opens the serving process's gates again as
+//! Whatever fails before 7, the end of the stream among it, opens the serving process's gates again as
 //! if nothing had happened, and ends the new one. Should the serving process die instead, the new one
 //! goes on alone: it has the sockets.
 //!

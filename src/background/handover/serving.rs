@@ -11,10 +11,12 @@ use async_trait::async_trait;
 use parking_lot::{Condvar, Mutex};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -28,6 +30,8 @@ const CONVERSATIONS: usize = 4;
 /// How often a started process is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The end of a process is noticed a little after its last word is.
+const LAST_BREATH: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// How long the drain waits for the command to hear that it begins.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -220,11 +224,13 @@ impl Shared {
         if self.under_way.swap(true, Ordering::AcqRel) {
             return refuse(stream, "another hand-over is under way");
         }
-        let peer = rustix::net::sockopt::socket_peercred(stream)?.pid.as_raw_nonzero().get();
+        let peer = rustix::net::sockopt::socket_peercred(stream)?.pid;
+        let process = pidfd_open(peer, PidfdFlags::empty()).ok();
+        let peer = peer.as_raw_nonzero().get();
         log::info!("hand-over begins pid={peer} build={build}");
         // A reload that runs ends first; the next one waits.
         let turn = self.serving.turn.blocking_lock();
-        let handed_over = self.hand_over(stream, protocol);
+        let handed_over = self.hand_over(stream, protocol, process.as_ref());
         if handed_over.is_err() {
             self.serving.listeners.open();
             self.serving.admin.open();
@@ -258,7 +264,7 @@ impl Shared {
     }
 
     /// The steps of the table in the module's words. Whoever calls opens the gates again if it fails.
-    fn hand_over(&self, stream: &UnixStream, protocol: u32) -> io::Result<()> {
+    fn hand_over(&self, stream: &UnixStream, protocol: u32, process: Option<&OwnedFd>) -> io::Result<()> {
         self.give_sockets(stream, protocol)?;
         stream.set_read_timeout(Some(self.serving.patience))?;
         expect(stream, &Message::Ready)?;
@@ -267,7 +273,15 @@ impl Shared {
         wire::send(stream, &Message::Go { state: (self.serving.state)() }, &[])?;
         stream.set_read_timeout(Some(GAP))?;
         expect(stream, &Message::Accepting)?;
-        wire::send(stream, &Message::Done, &[])
+        wire::send(stream, &Message::Done, &[])?;
+        match wire::receive(stream) {
+            // A process that dies at this last moment leaves the conversation without a word, as builds do
+            // that do not know the word.
+            Err(_) if process.is_some_and(has_died) => {
+                Err(io::Error::other("the new process died when it was to serve"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn give_sockets(&self, stream: &UnixStream, protocol: u32) -> io::Result<()> {
@@ -288,6 +302,11 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// True if a process has ended, or does in this moment.
+fn has_died(process: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&LAST_BREATH)).is_ok_and(|ready| ready > 0)
 }
 
 fn expect(stream: &UnixStream, wanted: &Message) -> io::Result<()> {

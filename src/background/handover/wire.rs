@@ -60,8 +60,11 @@ pub(super) enum Message {
     },
     /// A new process: every listener accepts.
     Accepting,
-    /// The serving process: I close mine. From here on there is no way back.
+    /// The serving process: I close mine.
     Done,
+    /// A new process: I have heard that, and go on alone. From here on there is no way back. Builds before
+    /// this word close the conversation instead.
+    Serving,
     /// It comes to nothing, for this reason.
     Refused { why: String },
 }
