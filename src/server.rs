@@ -15,6 +15,7 @@ use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Obser
 use crate::outbound::redis;
 use crate::policy::shared::gcra;
 use crate::proxy::Gateway;
+use crate::proxy::app::App;
 use crate::retained::Retained;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
@@ -315,8 +316,8 @@ fn assemble(
         stop,
     };
     let admin = admin(in_force, &handle, &reloader.status);
-    let public =
-        listen::Service::new("public", in_force.listeners.clone(), Arc::new(proxy)).observed_by(unseen);
+    let public = listen::Service::new("public", in_force.listeners.clone(), Arc::new(App::new(proxy)))
+        .observed_by(unseen);
     server.add_service(public);
     server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
     let retained = Arc::clone(&reloader.compiler.retained);

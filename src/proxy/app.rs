@@ -1,10 +1,72 @@
 //! What the listening room is told about the proxy, and what is said of requests that the proxy
 //! never saw.
 
+use super::Gateway;
+use super::stream::Watch;
 use crate::listen::{ConnInfo, Unseen};
 use crate::telemetry::access_log::Record;
-use pingora_core::apps::HttpServerOptions;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+/// The proxy, with an end to each HTTP/2 stream (`stream`).
+pub struct App(Arc<HttpProxy<Gateway>>);
+
+impl App {
+    /// Around this proxy.
+    pub fn new(proxy: HttpProxy<Gateway>) -> Self {
+        Self(Arc::new(proxy))
+    }
+}
+
+impl HttpServerApp for App {
+    // What `#[async_trait]` would make of it, less one boxed future for each request that is not watched.
+    fn process_new_http<'app, 'watch, 'future>(
+        self: &'app Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &'watch ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'future>>
+    where
+        'app: 'future,
+        'watch: 'future,
+        Self: 'future,
+    {
+        if !session.is_http2() || session.is_body_done() {
+            return self.0.process_new_http(session, shutdown);
+        }
+        let watch = Arc::<Watch>::default();
+        session.req_header_mut().extensions_mut().insert(Arc::clone(&watch));
+        let served = self.0.process_new_http(session, shutdown);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                served = served => served,
+                () = watch.over() => None,
+            }
+        })
+    }
+
+    fn http_cleanup<'app, 'future>(&'app self) -> Pin<Box<dyn Future<Output = ()> + Send + 'future>>
+    where
+        'app: 'future,
+        Self: 'future,
+    {
+        self.0.http_cleanup()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.0.server_options()
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.0.h2_options()
+    }
+}
 
 /// CONNECT comes to our hooks, so that it is refused and logged like any other request.
 pub fn server_options() -> HttpServerOptions {

@@ -1,6 +1,7 @@
 //! What is known of a request. Each part is filled in one phase.
 
 use super::phases::hold::Held;
+use super::stream::{self, Watched};
 use crate::listen::ConnInfo;
 use crate::policy::context::PolicyContext;
 use crate::rejection::Rejection;
@@ -48,6 +49,15 @@ pub struct RequestContext {
     pub refused: Option<Box<Rejection>>,
     /// The code of what went wrong, for the log.
     pub cause: Option<&'static str>,
+    /// `connect`: the watch over its HTTP/2 stream, if its body may outlast anybody's patience.
+    pub watched: Option<Box<Watched>>,
+}
+
+/// What was cut has no other end than this.
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        stream::conclude(self);
+    }
 }
 
 /// The exchange with the upstream.
@@ -97,6 +107,7 @@ impl RequestContext {
             exchange: Exchange::default(),
             refused: None,
             cause: None,
+            watched: None,
         }
     }
 

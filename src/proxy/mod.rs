@@ -5,6 +5,7 @@ pub mod app;
 mod context;
 mod phases;
 mod reply;
+mod stream;
 mod tunnel;
 
 pub use context::RequestContext;

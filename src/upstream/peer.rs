@@ -142,3 +142,8 @@ pub fn for_probe(endpoint: &Endpoint, time: Duration) -> Box<HttpPeer> {
 pub fn total(upstream: &Upstream, route: &RouteTimeouts) -> Duration {
     route.total.unwrap_or(upstream.timeouts.total).get()
 }
+
+/// How long an upstream may take nothing of a request.
+pub fn write(upstream: &Upstream, route: &RouteTimeouts) -> Duration {
+    route.write.unwrap_or(upstream.timeouts.write).get()
+}

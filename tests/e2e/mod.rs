@@ -12,6 +12,7 @@ mod faults;
 mod forwarding;
 mod grpc;
 mod health;
+mod http2_bodies;
 mod identity;
 mod introspection;
 mod limits;

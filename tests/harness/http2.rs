@@ -94,11 +94,54 @@ impl Http2 {
         self.wait(read(answer))
     }
 
+    /// Reads the answer, and then waits for the reset of the stream, whose body goes on for ever.
+    pub fn finish_and_reset(&self, pending: Pending) -> (Answer, h2::Reason) {
+        let Pending { answer, mut body } = pending;
+        self.wait(async {
+            let answer = read(answer).await;
+            let reason = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+            (answer, reason.expect("the connection has ended"))
+        })
+    }
+
+    /// Reads the answer while the body goes on, a byte at a time.
+    pub fn finish_dripping(&self, pending: Pending) -> Answer {
+        let Pending { answer, mut body } = pending;
+        let drip = async move {
+            while body.send_data(Bytes::from_static(b"x"), false).is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        self.wait(async {
+            tokio::select! {
+                answer = read(answer) => answer,
+                () = drip => unreachable!("it never ends"),
+            }
+        })
+    }
+
     /// Begins to talk: the answer's head is there, and both bodies are open.
     pub fn talk(&self, pending: Pending) -> Talk<'_> {
         let Pending { answer, body } = pending;
         let answer = self.wait(answer).expect("no answer");
         Talk { client: self, ask: body, answer: answer.into_body() }
+    }
+
+    /// Waits for the end of the connection, which the gateway has announced: GOAWAY, without an error.
+    pub fn says_goodbye(&self) {
+        let refused = self.wait(async { self.sender.clone().ready().await.err() });
+        let refused = refused.or_else(|| {
+            // It has not come yet: a stream that comes now is told.
+            self.wait(async {
+                let mut sender = self.sender.clone();
+                let request = http::Request::get("http://localhost/").body(()).unwrap();
+                let (answer, _) = sender.send_request(request, true).ok()?;
+                answer.await.err()
+            })
+        });
+        let error = refused.expect("a stream was served");
+        assert!(error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR), "{error:?}");
     }
 
     /// How many streams the gateway has said that it serves at a time.
@@ -137,6 +180,17 @@ impl Talk<'_> {
         let piece = self.client.wait(self.answer.data())?.ok()?;
         let _ = self.answer.flow_control().release_capacity(piece.len());
         Some(piece.to_vec())
+    }
+
+    /// Takes all that has come, without making room for more; true if the answer breaks off.
+    pub fn breaks_off(&mut self) -> bool {
+        loop {
+            match self.client.wait(self.answer.data()) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return true,
+                None => return false,
+            }
+        }
     }
 
     /// The lines of the trailers.

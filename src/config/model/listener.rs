@@ -151,8 +151,8 @@ pub struct Limits {
     pub header_time: Duration,
     /// How long a connection may be idle between requests. Default 60s.
     pub idle: Duration,
-    /// How long a client may pause while it sends a body. Default 30s. On HTTP/2, where an answer may
-    /// go on beside the body, `timeouts.read` of the upstream bounds the pause instead.
+    /// How long a client may pause while it sends a body. Default 30s. In gRPC calls, which may be
+    /// conversations, `timeouts.read` of the upstream bounds the pause instead.
     pub body_time: Duration,
     /// How many bytes a second a body must come at on average, once it has taken longer than
     /// `body_time` and as long as no answer has begun. Default 256B; `0B` for no bound.

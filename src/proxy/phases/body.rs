@@ -36,6 +36,9 @@ pub fn request(
     end: bool,
     cx: &mut RequestContext,
 ) -> Result<()> {
+    if let Some(watched) = &cx.watched {
+        watched.watch().piece(Instant::now(), session.body_bytes_read() as u64, end);
+    }
     // What was read, not what passed here: a retry brings the same bytes again.
     if session.body_bytes_read() as u64 > cx.policy.body_limit {
         cx.refused = Some(Box::new(too_long()));

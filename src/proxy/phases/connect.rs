@@ -5,7 +5,7 @@ use crate::config::model::route::Sticky;
 use crate::config::model::upstream::Condition;
 use crate::message::websocket;
 use crate::policy::shared::template::cookie_value;
-use crate::proxy::{Gateway, RequestContext, reply, tunnel};
+use crate::proxy::{Gateway, RequestContext, reply, stream, tunnel};
 use crate::rejection::Rejection;
 use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
@@ -38,6 +38,7 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
     cx.exchange.hint = hint;
     if choice.is_some() {
         cx.exchange.choice = choice;
+        stream::begin(session, cx, &gateway.access_log);
         if !cx.upgrade {
             return Ok(true);
         }

@@ -2,49 +2,79 @@
 
 use crate::message::authority;
 use crate::proxy::{Gateway, RequestContext, reply};
-use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::{AccessLog, Record};
 use crate::telemetry::metrics::{Answer, StatusClass};
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace::TraceContext;
 use crate::upstream::Choice;
+use arc_swap::ArcSwapOption;
+use http::HeaderMap;
 use pingora_error::Error;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::{Duration, Instant};
+
+/// What went over the client's connection.
+pub struct Exchanged<'a> {
+    /// The head of the request.
+    pub request: &'a RequestHeader,
+    /// Bytes of its body.
+    pub received: u64,
+    /// The fields of the answer, if they are known.
+    pub response: Option<&'a HeaderMap>,
+    /// Its status; none if there was no answer.
+    pub status: Option<u16>,
+    /// Bytes of its body.
+    pub sent: u64,
+    /// What went wrong, for the log.
+    pub cause: Option<&'static str>,
+}
 
 /// Counts and logs. Waits for nothing.
 pub fn run(gateway: &Gateway, session: &mut Session, _: Option<&Error>, cx: &mut RequestContext) {
     // The bytes of a request that came early are in Pingora's hands, where `listen` cannot look at
     // them: without pipelining Pingora closes, and the client sends that request again.
     session.as_downstream_mut().set_pipelining_enabled(false);
+    let exchanged = Exchanged {
+        request: session.req_header(),
+        received: session.body_bytes_read() as u64,
+        response: session.response_written().map(|head| &head.headers),
+        status: reply::answered(session).map(|head| head.status.as_u16()),
+        sent: session.body_bytes_sent() as u64,
+        cause: cx.cause,
+    };
+    conclude(cx, &gateway.access_log, &exchanged);
+    cx.in_flight = None;
+}
+
+/// Counts and logs what was exchanged.
+pub fn conclude(cx: &RequestContext, access_log: &ArcSwapOption<AccessLog>, exchanged: &Exchanged<'_>) {
     let now = Instant::now();
     let duration = now.saturating_duration_since(cx.started);
     let upstream_duration = cx.exchange.began.map(|began| now.saturating_duration_since(began));
-    let status = reply::answered(session).map(|head| head.status.as_u16());
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at]);
     let metrics = cx.route().map_or(&cx.snapshot.unrouted, |route| &route.metrics);
     metrics.record(&Answer {
         listener: cx.listener_id(),
         upstream: upstream.map(|(_, metrics)| metrics),
-        class: StatusClass::of(status),
+        class: StatusClass::of(exchanged.status),
         duration,
         upstream_duration,
     });
-    if let Some(access_log) = &*gateway.access_log.load() {
+    if let Some(access_log) = &*access_log.load() {
         let trace_id = cx.trace.as_ref().map(TraceContext::trace_id);
-        let mut record = record(session, cx, status, (duration, upstream_duration));
+        let mut record = record(cx, exchanged, (duration, upstream_duration));
         record.trace_id = trace_id.as_ref().map_or(&[][..], |id| id.as_bytes());
         access_log.log(&record);
     }
-    cx.in_flight = None;
 }
 
 fn record<'a>(
-    session: &'a Session,
     cx: &'a RequestContext,
-    status: Option<u16>,
+    exchanged: &Exchanged<'a>,
     (duration, upstream_duration): (Duration, Option<Duration>),
 ) -> Record<'a> {
-    let request = session.req_header();
+    let request = exchanged.request;
     let upstream = cx.exchange.upstream.map(|at| &cx.snapshot.upstreams[at].0);
     let chosen = cx.exchange.choice.as_ref().map(Choice::endpoint);
     let conn = cx.conn.as_deref();
@@ -61,13 +91,13 @@ fn record<'a>(
         method: request.method.as_str(),
         host: Some(host.as_bytes()),
         target: request.raw_path(),
-        status,
+        status: exchanged.status,
         consumer: cx.policy.principal.as_ref().and_then(|p| Some(&*p.consumer.as_ref()?.name)),
         principal: cx.policy.principal.as_ref().map(|principal| &*principal.subject),
         auth: cx.policy.auth_cause.or_else(|| cx.policy.principal.as_ref().map(|p| p.method.as_str())),
-        cause: cx.cause,
-        bytes_received: session.body_bytes_read() as u64,
-        bytes_sent: session.body_bytes_sent() as u64,
+        cause: exchanged.cause,
+        bytes_received: exchanged.received,
+        bytes_sent: exchanged.sent,
         duration,
         upstream_duration,
         connect_duration: cx.exchange.began.map(|_| cx.exchange.connecting),
@@ -75,6 +105,6 @@ fn record<'a>(
         tls_version: conn.and_then(|conn| conn.tls()).map(|tls| tls.version),
         http_version: Some(request.version),
         request: Some(&request.headers),
-        response: session.response_written().map(|head| &head.headers),
+        response: exchanged.response,
     }
 }

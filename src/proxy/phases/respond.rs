@@ -12,7 +12,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The head came from the upstream.
 ///
@@ -43,6 +43,9 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
     session.as_downstream_mut().set_close_on_response_before_downstream_finish(!is_interim);
     if is_interim {
         return;
+    }
+    if let Some(watched) = &cx.watched {
+        watched.watch().answering(answer.status.as_u16());
     }
     hold::release(cx);
     keep_at_endpoint(answer, cx);
@@ -105,6 +108,9 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut RequestContext) -> Res
     {
         cx.refused = Some(rejection);
         return Err(Error::explain(ErrorType::InternalError, "a policy broke the answer off").into_in());
+    }
+    if let Some(watched) = &cx.watched {
+        watched.watch().answered(Instant::now(), body.as_ref().map_or(0, Bytes::len), end);
     }
     Ok(None)
 }
