@@ -9,11 +9,15 @@ mod config_errors;
 #[cfg(test)]
 mod config_load;
 #[cfg(test)]
+mod descriptors;
+#[cfg(test)]
 mod e2e;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod shutdown;
 #[cfg(test)]
 mod systemd;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The real binary hands over to the real binary, and every way in which that can fail.
 
-mod load;
+pub mod load;
 mod partner;
 mod state;
 

@@ -40,9 +40,22 @@ impl Process {
     /// # Panics
     /// If it ends before, with what it said.
     pub fn run(path: &Path, admin: u16, environment: &[(&str, &str)]) -> Self {
-        let log = path.parent().unwrap().join("errors.log");
         let mut command = binary();
         command.arg("run").arg("-c").arg(path).envs(environment.iter().copied());
+        Self::begin(command, path, admin)
+    }
+
+    /// As [`Self::run`], with at most so many file descriptors.
+    pub fn run_limited(path: &Path, admin: u16, descriptors: Option<u64>) -> Self {
+        let Some(most) = descriptors else { return Self::run(path, admin, &[]) };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {most} && exec \"$0\" run -c \"$1\"")]);
+        command.arg(env!("CARGO_BIN_EXE_tollgate")).arg(path).env_remove("RUST_LOG");
+        Self::begin(command, path, admin)
+    }
+
+    fn begin(mut command: Command, path: &Path, admin: u16) -> Self {
+        let log = path.parent().unwrap().join("errors.log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
         let admin = SocketAddr::from(([127, 0, 0, 1], admin));
         let mut process = Self { child: command.spawn().unwrap(), admin };
@@ -52,6 +65,11 @@ impl Process {
             TcpStream::connect(admin).is_ok() && process.admin("GET", "/readyz").status == 200
         });
         process
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks its admin listener, with the token `secret`.

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 /// What `/slow` answers, in two halves.
 const SLOW: usize = 256 << 10;
 
-/// Answers at once; `/slow` in two halves, the second when somebody asks for `/more`; `/socket` is an
+/// Answers at once; `/slow` in two halves, the second when somebody asks for `/more`; `/wait` all of it then,
+/// and `/endless` never comes to an end; `/socket` is an
 /// echo behind an upgrade.
 pub struct Origin {
     address: SocketAddr,
@@ -54,6 +55,20 @@ fn serve(mut stream: TcpStream, more: &AtomicUsize) -> Option<()> {
                     std::thread::park_timeout(std::time::Duration::from_millis(2));
                 }
                 stream.write_all(&vec![b'b'; SLOW / 2]).ok()?;
+            }
+            "/wait" => {
+                let before = more.load(Ordering::SeqCst);
+                while more.load(Ordering::SeqCst) == before {
+                    std::thread::park_timeout(std::time::Duration::from_millis(2));
+                }
+                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nwaited").ok()?;
+            }
+            "/endless" => {
+                write!(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").ok()?;
+                loop {
+                    write!(stream, "3\r\nyet\r\n").ok()?;
+                    std::thread::park_timeout(std::time::Duration::from_millis(20));
+                }
             }
             "/more" => {
                 more.fetch_add(1, Ordering::SeqCst);
