@@ -273,6 +273,18 @@ const MISTAKES: &[(&str, &str)] = &[
         "routes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ api_key: { headers: x } }, { apikey: {} }], optionl: true } }\n",
     ),
     (
+        "forward_authentication_shape",
+        "identity:\n  providers:\n    check: { forward: { url: 'http://auth.example/check', takes: [x], cache: {}, in_flight: 0, breaker: { failures: 0 } } }\n",
+    ),
+    (
+        "signatures_shape",
+        "identity: { signatures: { remembered: 0 } }\nconsumers:\n  a: { credentials: [{ signature: { id: k, key: { hmac-sha1: x } } }] }\n  b: { credentials: [{ signature: { key: { hmac-sha256: x } } }] }\nroutes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ signature: { component: [x] } }, { hmac: { max_age: 5m } }] } }\n",
+    ),
+    (
+        "passwords_shape",
+        "identity: { passwords: { at_once: 0, waiting: many, keep: 5 } }\nconsumers:\n  a: { credentials: [{ basic: { user: a, password: hunter2 } }] }\nroutes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ basic: { realms: x } }] } }\n",
+    ),
+    (
         "certificates_of_consumers",
         "consumers:\n  a:\n    credentials:\n      - certificate: { fingerprint: abc }\n      - certificate: { sunject: CN=a }\n      - certificate: { dns: 7 }\n      - certificate: CN=a\nroutes:\n  a:\n    to: { echo: {} }\n    policies: { authenticate: { any_of: [{ certificate: { all: true } }, certificate] } }\n",
     ),
@@ -296,6 +308,18 @@ const COMPILED: &[(&str, &str)] = &[
     (
         "rate_limits_that_limit_nobody",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { rate: 1/s }\n  free: {}\nconsumers:\n  acme: { plan: gold }\nroutes:\n  a: { match: { path: /a }, policies: { rate_limit: { key: { header: x-user }, rate: 1/s } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { rate_limit: { key: consumer, rate: 1/s } }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { rate_limit: { key: [client_ip, { header: x-user }], rate: 1/s } }, to: { echo: {} } }\n",
+    ),
+    (
+        "forward_authentication",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nidentity:\n  providers:\n    check: { forward: { url: 'https://auth.example/check', send: [x-forwarded-uri, 'a b'], take: [connection], subject: '', refusals: { statuses: [200, 503, 302], headers: [host] }, cache: { time: 0s } } }\n    key: { jwt: { issuer: 'https://id.example', audiences: any, algorithms: [ES256] } }\nroutes:\n  a: { match: { path: /a }, policies: { authenticate: { any_of: [{ forward: chek }, { forward: key }, { jwt: check }] } }, to: { echo: {} } }\n",
+    ),
+    (
+        "signatures",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  a:\n    credentials:\n      - signature: { id: k1, key: { hmac-sha256: too-short } }\n      - signature: { id: 'k\"2', key: { hmac-sha256: 0123456789abcdef0123456789abcdef } }\n      - signature: { id: k3, key: { ed25519: 0123456789abcdef0123456789abcdef } }\n      - signature: { id: k4, key: { hmac-sha256: 0123456789abcdef0123456789abcdef } }\n  b: { credentials: [{ signature: { id: k4, key: { hmac-sha256: 0123456789abcdef0123456789abcdeX } } }] }\nroutes:\n  a: { match: { path: /a }, policies: { authenticate: { any_of: [{ signature: { components: ['@method', '@status', X-A], max_age: 0s } }] } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authenticate: { any_of: [{ hmac: { window: 0s, body: { max: 0B } } }] } }, to: { echo: {} } }\n",
+    ),
+    (
+        "passwords",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nidentity: { passwords: { at_once: 1 } }\nconsumers:\n  a: { credentials: [{ basic: { user: a, hash: hunter2 } }, { basic: { user: 'a:b', hash: '$2y$05$XETrZ1LfZFPiXUzta0Dqb.dw18pM/lhOyJeaBpLjmMRCKJCJ95NOu' } }] }\n  b: { credentials: [{ basic: { user: b, hash: '$2y$20$XETrZ1LfZFPiXUzta0Dqb.dw18pM/lhOyJeaBpLjmMRCKJCJ95NOu' } }, { basic: { user: c, hash: '$2y$05$XETrZ1LfZFPiXUzta0Dqb.dw18pM/lhOyJeaBpLjmMRCKJCJ95NOu' } }] }\n  c: { credentials: [{ basic: { user: c, hash: '$2y$05$XETrZ1LfZFPiXUzta0Dqb.dw18pM/lhOyJeaBpLjmMRCKJCJ95NOu' } }] }\nroutes:\n  a: { policies: { authenticate: { any_of: [{ basic: { realm: \"a \\\"b\\\"\" } }] } }, to: { echo: {} } }\n",
     ),
     (
         "certificates_that_nobody_shows",

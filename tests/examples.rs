@@ -2,8 +2,8 @@
 //! what it is for. A file without an entry here is a red test.
 
 use crate::harness::{
-    Answer, Authority, Client, Gateway, Http2, Issuer, LoginIssuer, Modern, Origin, Streams, Visitor, binary,
-    curl, send, trailers, turned_away, wait_until,
+    Answer, Authority, Client, Gateway, Http2, Issuer, LoginIssuer, Modern, Origin, Received, Signer,
+    Streams, Visitor, binary, curl, send, trailers, turned_away, wait_until,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -163,6 +163,40 @@ const EXAMPLES: &[Example] = &[
             assert!((0..8).all(|_| ask().lines().next() == first.lines().next()), "the same user");
         },
     },
+    example(
+        "basic.yaml",
+        &[
+            ask("web", "GET /", 401, &["www-authenticate: basic realm=\"reports\"", "unauthenticated"]),
+            lacks(
+                ask(
+                    "web",
+                    "GET /\nauthorization: Basic YWxpY2U6ZGVtby1wYXNzd29yZC1vZi1hbGljZQ==",
+                    200,
+                    &["x-user: alice"],
+                ),
+                &["authorization"],
+            ),
+            ask(
+                "web",
+                "GET /internal/x\nauthorization: Basic YWxpY2U6ZGVtby1wYXNzd29yZC1vZi1hbGljZQ==",
+                200,
+                &["origin"],
+            ),
+            ask("web", "GET /\nauthorization: Basic Ym9iOmRlbW8tcGFzc3dvcmQtb2YtYm9i", 200, &["x-user: bob"]),
+            ask(
+                "web",
+                "GET /internal/x\nauthorization: Basic Ym9iOmRlbW8tcGFzc3dvcmQtb2YtYm9i",
+                403,
+                &["forbidden"],
+            ),
+            ask(
+                "web",
+                "GET /\nauthorization: Basic YWxpY2U6ZGVtby1wYXNzd29yZC1vZi1ib2I=",
+                401,
+                &["unauthenticated"],
+            ),
+        ],
+    ),
     example(
         "body-limit.yaml",
         &[
@@ -476,6 +510,24 @@ const EXAMPLES: &[Example] = &[
         &[
             ask("web", "GET /orders/7", 200, &["origin 9101"]),
             ask("web", "GET /stock/7", 200, &["origin 9102"]),
+        ],
+    ),
+    example(
+        "forward-auth.yaml",
+        &[
+            ask("web", "GET /", 302, &["location: https://login.example.com/"]),
+            lacks(
+                ask(
+                    "web",
+                    "GET /\ncookie: session=bob\nx-user: root",
+                    200,
+                    &["x-user: bob", "x-teams: billing"],
+                ),
+                &["root"],
+            ),
+            ask("web", "GET /admin/x\ncookie: session=bob\nx-teams: ops", 403, &["forbidden"]),
+            ask("web", "GET /admin/x\ncookie: session=alice", 200, &["x-user: alice"]),
+            ask("web", "GET /health", 200, &["fine"]),
         ],
     ),
     example(
@@ -794,6 +846,32 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     Example {
+        name: "signed-requests.yaml",
+        asks: &[
+            ask("web", "GET /orders/7", 401, &["www-authenticate: signature realm", "unauthenticated"]),
+            ask("web", "GET /scripts/7", 401, &["www-authenticate: hmac-sha256 realm", "unauthenticated"]),
+        ],
+        more: |gateway| {
+            let secret = "demo-secret-of-the-partner-0123456789";
+            let partner = Signer { secret, key: "partner-2026", host: "example.com" };
+            let ask = |line: &str, fields: &str, body: &str| {
+                let length = body.len();
+                let head = format!("{line} HTTP/1.1\r\nhost: example.com\r\nconnection: close\r\n{fields}");
+                let answer = send(gateway.web(), &format!("{head}content-length: {length}\r\n\r\n{body}"));
+                (answer.status, answer.text())
+            };
+            let fields = partner.fields("POST", "/orders/7?a=b", "1", Some(b"3 pieces"));
+            let (status, text) = ask("POST /orders/7?a=b", &fields, "3 pieces");
+            assert!(status == 200 && text.contains("x-consumer: partner"), "{status}: {text}");
+            assert_eq!(ask("POST /orders/7?a=b", &fields, "3 pieces").0, 401, "once");
+            let fields = partner.fields("POST", "/orders/7?a=b", "2", Some(b"3 pieces"));
+            assert_eq!(ask("POST /orders/7?a=b", &fields, "9 pieces").0, 401, "another body");
+            let fields = partner.simply("GET", "/scripts/7", &Signer::date(0), None);
+            let (status, text) = ask("GET /scripts/7", &fields, "");
+            assert!(status == 200 && text.contains("x-consumer: partner"), "{status}: {text}");
+        },
+    },
+    Example {
         name: "split-canary.yaml",
         asks: &[ask("web", "GET /\nx-canary: yes", 200, &["origin 9102"])],
         more: |gateway| {
@@ -1059,6 +1137,7 @@ struct Others {
     clear: Modern,
     tls: Modern,
     overloaded: Origin,
+    sessions: Origin,
 }
 
 impl Others {
@@ -1088,6 +1167,7 @@ impl Others {
             clear: Modern::clear(),
             tls: Modern::tls(&folder.join("tls"), "orders", &["h2", "http/1.1"], Some("ca.pem")),
             overloaded: Origin::start(move |_, stream| stream.write_all(&overloaded).is_ok()),
+            sessions: Origin::start(|asked, stream| stream.write_all(&session(asked)).is_ok()),
         }
     }
 
@@ -1098,8 +1178,19 @@ impl Others {
         let text = replace(text, "9103", self.clear.address());
         let text = replace(text, "9105", self.calls.address());
         let text = replace(text, "9443", self.tls.address());
+        let text = replace(text, "9106", self.sessions.address());
         replace(text, "9104", self.overloaded.address())
     }
+}
+
+/// A service that knows people by their sessions.
+fn session(asked: &Received) -> Vec<u8> {
+    let told = match asked.field("cookie") {
+        Some("session=alice") => ("200 OK", "x-user: alice\r\nx-teams: ops, billing\r\n"),
+        Some("session=bob") => ("200 OK", "x-user: bob\r\nx-teams: billing\r\n"),
+        _ => ("302 Found", "location: https://login.example.com/\r\n"),
+    };
+    crate::harness::answer(told.0, told.1, "")
 }
 
 /// Whoever issues tokens in the examples.

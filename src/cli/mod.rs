@@ -4,6 +4,7 @@ mod caller;
 mod check;
 mod demo;
 mod explain;
+mod hash;
 mod issuer;
 mod run;
 mod schema;
@@ -112,6 +113,12 @@ enum Command {
         #[arg(long = "claim", value_name = "NAME=VALUE")]
         claims: Vec<String>,
     },
+    /// Read a password from standard input and print its hash, for a consumer's `basic` credential
+    Hash {
+        /// How to hash it
+        #[arg(long, value_enum, default_value_t = hash::Algorithm::Argon2id)]
+        algorithm: hash::Algorithm,
+    },
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -153,6 +160,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token { subject, scope, expires_in, claims } => {
             token::main(&token::Asked { subject, scope, expires_in, claims })
         }
+        Command::Hash { algorithm } => hash::main(algorithm),
         Command::Schema => schema::main(),
     }
 }

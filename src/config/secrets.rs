@@ -4,6 +4,9 @@ use super::tree::{Key, Kind, Node, Place};
 use crate::values::nearest;
 use serde_json::Value;
 
+/// What the key of a secret may be called instead of what it is called.
+const WORDS: &[&str] = &["pass", "pwd", "secret", "token", "key", "hash", "credential"];
+
 /// How many references are followed from one schema to the next.
 const REFERENCES: usize = 16;
 
@@ -85,7 +88,14 @@ impl Secrets {
             return self.expand(more);
         }
         let known = schemas.iter().filter_map(properties).flat_map(|p| p.keys().map(String::as_str));
-        let Some(meant) = nearest(key, known) else { return Vec::new() };
+        let Some(meant) = nearest(key, known) else {
+            // Beside a secret: the word may be another one for it, such as `password`.
+            if !WORDS.iter().any(|word| key.to_ascii_lowercase().contains(word)) {
+                return Vec::new();
+            }
+            let beside = schemas.iter().filter_map(properties).flat_map(|properties| properties.values());
+            return self.expand(beside.filter(|schema| is_secret(&self.expand(vec![*schema]))).collect());
+        };
         self.expand(schemas.iter().filter_map(|s| properties(s)?.get(meant)).collect())
     }
 }

@@ -2,9 +2,12 @@
 
 use super::accounts::AccountConfig;
 use super::certificate::CertificateConfig;
+use super::forward::ForwardConfig;
 use super::introspection::IntrospectionConfig;
 use super::jwt::{JwtConfig, KeysConfig};
 use super::oidc::OidcConfig;
+use super::passwords::PasswordsConfig;
+use super::signatures::config::{SignaturesConfig, SigningKeyConfig};
 use crate::values::{ByteSize, ConfigPath, Name, Problem, Rate, Secret, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -24,12 +27,22 @@ pub struct IdentityConfig {
     pub accounts: BTreeMap<Name, AccountConfig>,
     /// The memory for signed tokens that were verified, so that each is verified once. Default 64MiB.
     pub token_cache: ByteSize,
+    /// How passwords are compared.
+    pub passwords: PasswordsConfig,
+    /// How signed requests are kept from being sent again.
+    pub signatures: SignaturesConfig,
 }
 
 impl Default for IdentityConfig {
     fn default() -> Self {
         let token_cache = ByteSize::mib(64);
-        Self { providers: BTreeMap::new(), accounts: BTreeMap::new(), token_cache }
+        Self {
+            providers: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            token_cache,
+            passwords: PasswordsConfig::default(),
+            signatures: SignaturesConfig::default(),
+        }
     }
 }
 
@@ -43,6 +56,8 @@ pub enum ProviderConfig {
     Introspection(IntrospectionConfig),
     /// Login of people with a browser.
     Oidc(Box<OidcConfig>),
+    /// Another service, which is asked about each request.
+    Forward(Box<ForwardConfig>),
 }
 
 /// What a consumer may use. Limits with `plan: true` go by it, and logs and headers can show its name.
@@ -85,6 +100,11 @@ pub enum CredentialConfig {
     /// A client certificate that the listener has verified: by its `subject`, by a `dns`, `uri` or
     /// `email` among its alternative names, or by its `fingerprint`.
     Certificate(CertificateConfig),
+    /// A user name with a password.
+    Basic(PasswordConfig),
+    /// A key that it signs its requests with: `{ id: …, key: { hmac-sha256: … } }`, or a public key by
+    /// `ed25519`, `ecdsa-p256-sha256` or `rsa-pss-sha512`.
+    Signature(SigningKeyConfig),
 }
 
 /// An API key.
@@ -95,6 +115,16 @@ pub enum ApiKeyConfig {
     Sha256(Sha256),
     /// The key itself, 16 characters at least.
     Key(Secret),
+}
+
+/// A user name with the hash of a password.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordConfig {
+    /// The user name: without colons and control characters.
+    pub user: String,
+    /// The hash of the password, by argon2 or bcrypt: `tollgate hash` reads a password and prints one.
+    pub hash: Secret,
 }
 
 /// A subject of a provider.
@@ -254,7 +284,7 @@ impl ProviderConfig {
             Self::Jwt(JwtConfig { keys: KeysConfig::Secret(secret), .. }) => {
                 vec![(path.key("jwt").key("keys").key("secret"), secret)]
             }
-            Self::Jwt(_) => Vec::new(),
+            Self::Jwt(_) | Self::Forward(_) => Vec::new(),
             Self::Introspection(config) => {
                 vec![(path.key("introspection").key("client_secret"), &mut config.client_secret)]
             }
@@ -274,6 +304,7 @@ impl ProviderConfig {
             Self::Jwt(config) => config.fetch.call.ca.iter_mut().collect(),
             Self::Introspection(config) => config.call.ca.iter_mut().collect(),
             Self::Oidc(config) => config.call.ca.iter_mut().collect(),
+            Self::Forward(config) => config.call.ca.iter_mut().collect(),
         }
     }
 }
@@ -304,6 +335,8 @@ impl CredentialConfig {
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::ApiKey(ApiKeyConfig::Key(key)) => Some(key),
+            Self::Basic(password) => Some(&password.hash),
+            Self::Signature(signing) => Some(signing.key.material()),
             Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) | Self::Certificate(_) => None,
         }
     }
@@ -311,6 +344,8 @@ impl CredentialConfig {
     fn secret_mut(&mut self) -> Option<(&'static [&'static str], &mut Secret)> {
         match self {
             Self::ApiKey(ApiKeyConfig::Key(key)) => Some((&["api_key", "key"], key)),
+            Self::Basic(password) => Some((&["basic", "hash"], &mut password.hash)),
+            Self::Signature(signing) => Some(signing.key.material_mut()),
             Self::ApiKey(ApiKeyConfig::Sha256(_)) | Self::Jwt(_) | Self::Certificate(_) => None,
         }
     }

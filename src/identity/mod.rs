@@ -10,15 +10,18 @@ mod client_auth;
 pub mod config;
 mod consumers;
 mod flights;
+pub mod forward;
 pub mod introspection;
 mod json;
 pub mod jwt;
 pub mod keys;
 pub mod oidc;
+pub mod passwords;
 pub mod presented;
 mod principal;
 mod roles;
 mod scopes;
+pub mod signatures;
 mod tokens;
 mod upkeep;
 
@@ -36,9 +39,13 @@ use crate::telemetry::metrics::{AuthMetrics, Metrics};
 use crate::values::{ConfigPath, Finding, Name};
 use accounts::Account;
 use config::{ConsumersConfig, IdentityConfig, PlanConfig, ProviderConfig};
+use forward::Forward;
 use introspection::Introspection;
 use jwt::Jwt;
 use oidc::{Jar, Oidc};
+use passwords::{Passwords, PasswordsConfig};
+use signatures::Signatures;
+use signatures::config::SignaturesConfig;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -63,6 +70,8 @@ pub struct Identity {
     plans: BTreeMap<Name, Arc<PlanConfig>>,
     providers: HashMap<Name, Provider>,
     accounts: HashMap<Name, Account>,
+    passwords: Option<Passwords>,
+    signatures: Option<Signatures>,
     upkeep: Vec<Upkeep>,
     /// Names of cookies that are the gateway's own.
     jars: Vec<Jar>,
@@ -81,6 +90,8 @@ pub enum Provider {
     Introspection(Introspection),
     /// By a login.
     Oidc(Arc<Oidc>),
+    /// By what another service says of the request.
+    Forward(Arc<Forward>),
 }
 
 impl Provider {
@@ -90,6 +101,7 @@ impl Provider {
             Self::Jwt(_) => "jwt",
             Self::Introspection(_) => "introspection",
             Self::Oidc(_) => "oidc",
+            Self::Forward(_) => "forward",
         }
     }
 }
@@ -127,10 +139,14 @@ impl Identity {
         found.extend(wrong);
         found.extend(roles::unknown_consumers(sources.roles, &consumers));
         let consumers = Arc::new(consumers);
+        let replay = retained.get_or(StableId::new("signatures", ""), Signatures::room);
+        let signatures = Signatures::new(&sources.identity.signatures, &consumers, &replay);
         let mut identity = Self {
             consumers: Arc::clone(&consumers),
             plans: sources.plans.clone(),
             roles,
+            passwords: Some(Passwords::new(&sources.identity.passwords, &consumers, retained)),
+            signatures: Some(signatures),
             metrics: Some(Arc::clone(metrics)),
             ..Self::default()
         };
@@ -180,6 +196,10 @@ impl Identity {
                 self.upkeep.extend(upkeep);
                 self.jars.push(oidc.jar().clone());
                 Provider::Oidc(Arc::new(oidc))
+            }
+            ProviderConfig::Forward(config) => {
+                let compiled = Forward::compile(name.as_str(), config, building);
+                Provider::Forward(Arc::new(compiled.map_err(|found| under(&at("forward"), found))?))
             }
             ProviderConfig::Introspection(config) => {
                 let compiled = Introspection::compile(name.as_str(), config, building);
@@ -238,6 +258,21 @@ impl Identity {
     /// The known callers.
     pub fn consumers(&self) -> &Arc<Consumers> {
         &self.consumers
+    }
+
+    /// Who has which password.
+    pub fn passwords(&self) -> Passwords {
+        let none = || Passwords::new(&PasswordsConfig::default(), &self.consumers, &Retained::default());
+        self.passwords.clone().unwrap_or_else(none)
+    }
+
+    /// Whose keys sign requests, and which were let in.
+    pub fn signatures(&self) -> Signatures {
+        let none = || {
+            let replay = Arc::new(Signatures::room());
+            Signatures::new(&SignaturesConfig::default(), &self.consumers, &replay)
+        };
+        self.signatures.clone().unwrap_or_else(none)
     }
 
     /// What callers may do, by roles.

@@ -9,18 +9,16 @@
 //! SHA-512 have to match; other algorithms are passed over (RFC 9530 section 5 advises against them).
 
 use super::context::PolicyContext;
+use super::shared::digest::{self, Given, announces_body};
 use super::shared::whole_body::WholeBody;
 use super::{CompileEnv, Policy, Step};
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding};
-use aws_lc_rs::digest;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sfv::{BareItem, ListEntry, ParseMore, Parser};
 
 /// Bodies have to be what their `content-digest` says (RFC 9530): 400 if they are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -46,7 +44,6 @@ pub const DIGEST_MISMATCH: &str = "digest_mismatch";
 /// There is none.
 pub const DIGEST_REQUIRED: &str = "digest_required";
 
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");
 /// Our preferences, from 1 to 10 (RFC 9530 section 4).
 const WANTED: HeaderValue = HeaderValue::from_static("sha-512=5, sha-256=5");
@@ -84,52 +81,23 @@ impl Policy for ContentDigest {
         if digests.is_empty() && self.require && !body.is_empty() {
             return Err(Box::new(required()));
         }
-        match digests.iter().find(|given| digest::digest(given.algorithm, body).as_ref() != given.value) {
+        match digests.iter().find(|given| !given.is_of(body)) {
             Some(wrong) => {
                 let title = "The body is not the one that was digested";
                 let rejection = Rejection::new(StatusCode::BAD_REQUEST, DIGEST_MISMATCH, title);
-                Err(Box::new(rejection.detail(format!("by {:?}", wrong.algorithm))))
+                Err(Box::new(rejection.detail(format!("by {:?}", wrong.algorithm()))))
             }
             None => Ok(()),
         }
     }
 }
 
-struct Given {
-    algorithm: &'static digest::Algorithm,
-    value: Vec<u8>,
-}
-
-/// The digests that can be checked, from a dictionary of byte sequences (RFC 9530 section 2).
+/// The digests that can be checked.
 fn digests(head: &RequestHeader) -> Result<Vec<Given>, Box<Rejection>> {
-    let malformed = || {
+    digest::given(head).map_err(|digest::Malformed| {
         let title = "The content digest cannot be read";
         Box::new(Rejection::new(StatusCode::BAD_REQUEST, DIGEST_MALFORMED, title))
-    };
-    let mut lines = head.headers.get_all(CONTENT_DIGEST).iter().map(HeaderValue::as_bytes);
-    let Some(first) = lines.next() else { return Ok(Vec::new()) };
-    let mut dictionary = Parser::parse_dictionary(first).map_err(|_| malformed())?;
-    for line in lines {
-        dictionary.parse_more(line).map_err(|_| malformed())?;
-    }
-    let mut given = Vec::new();
-    for (name, entry) in &dictionary {
-        let algorithm = match name.as_str() {
-            "sha-256" => &digest::SHA256,
-            "sha-512" => &digest::SHA512,
-            _ => continue,
-        };
-        let ListEntry::Item(item) = entry else { return Err(malformed()) };
-        let BareItem::ByteSeq(value) = &item.bare_item else { return Err(malformed()) };
-        given.push(Given { algorithm, value: value.clone() });
-    }
-    Ok(given)
-}
-
-fn announces_body(head: &RequestHeader) -> bool {
-    let length = head.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    length.is_some_and(|length| length.iter().any(|digit| *digit != b'0'))
-        || head.headers.contains_key(TRANSFER_ENCODING)
+    })
 }
 
 fn required() -> Rejection {
@@ -140,7 +108,10 @@ fn required() -> Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_lc_rs::digest;
     use base64::Engine as _;
+
+    const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
     fn policy(yaml: &str) -> Result<ContentDigest, Vec<Finding>> {
         let config: ContentDigestConfig = serde_saphyr::from_str(yaml).unwrap();

@@ -7,6 +7,7 @@ use crate::identity::Principal;
 use crate::identity::certificate::ClientTls;
 use crate::message::{authority, params::Params};
 use crate::telemetry::request_id::RequestId;
+use crate::values::Sha256;
 use http::{HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 use std::net::IpAddr;
@@ -32,6 +33,10 @@ pub struct PolicyContext {
     pub auth_cause: Option<&'static str>,
     /// Cookies that the answer sets.
     pub set_cookies: Vec<HeaderValue>,
+    /// The signature that let the request in, if one did.
+    pub signature: Option<Sha256>,
+    /// What a signature says of the body, if one does.
+    pub signed_body: Option<SignedBody>,
     /// What the route's path bound.
     pub params: Params,
     /// What policies change on the way upstream.
@@ -62,6 +67,8 @@ impl PolicyContext {
             principal: None,
             auth_cause: None,
             set_cookies: Vec::new(),
+            signature: None,
+            signed_body: None,
             params: Params::NONE,
             edits: Edits::default(),
             body_limit: u64::MAX,
@@ -115,6 +122,15 @@ impl Default for PolicyContext {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What a signature says of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBody {
+    /// It is what the digests say that were signed.
+    Digest,
+    /// Nothing: so there must be none.
+    Empty,
 }
 
 /// What policies change on the way upstream. Recorded here and applied to the upstream's copy of

@@ -117,7 +117,7 @@ impl UpstreamAuth {
         let places = match self.providers.get(principal.provider.as_deref()?)? {
             Provider::Jwt(jwt) => jwt.places(),
             Provider::Introspection(introspection) => introspection.places(),
-            Provider::Oidc(_) => return None,
+            Provider::Oidc(_) | Provider::Forward(_) => return None,
         };
         match places.find(head) {
             Presented::Token(token) => Some(token),

@@ -1,6 +1,6 @@
 //! Who calls, by client certificates: whose they are, what of them counts, and when.
 
-use crate::harness::{Authority, Gateway, Origin, PATIENCE, curl, wait_until};
+use crate::harness::{Authority, Gateway, Origin, PATIENCE, binary, curl, wait_until};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -181,5 +181,37 @@ fn get(connection: &mut Connection) -> u16 {
         if body.len() >= length.unwrap().parse().unwrap() {
             return head.split(' ').nth(1).unwrap().parse().unwrap();
         }
+    }
+}
+
+#[test]
+fn explain_takes_a_certificate() {
+    let folder = folder();
+    let listeners = "version: 1\nlisteners:\n  web: { address: '127.0.0.1:8080' }\n  \
+        secure: { address: '127.0.0.1:8443', tls: { certificates: [{ certificate: tls/site.pem, key: tls/site.key }], client: { ca: tls/ca.pem } } }\n";
+    let rest = "consumers: { billing: { groups: [finance], credentials: [{ certificate: { subject: CN=billing } }] } }\n\
+        routes: { all: { policies: { authenticate: { any_of: [{ certificate: { any: true } }] }, authorize: { groups: [finance], when: 'tls.client.subject == \"CN=billing\" && tls.sni == \"localhost\"' } }, to: { respond: {} } } }\n";
+    fs::write(folder.path().join("gateway.yaml"), format!("{listeners}{rest}")).unwrap();
+    let explain = |listener: &str, certificate: &str| {
+        let mut command = binary();
+        command.args(["explain", "-c", "gateway.yaml", "GET", "https://localhost/", "--listener", listener]);
+        let output =
+            command.args(["--certificate", certificate]).current_dir(folder.path()).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    let (ok, text) = explain("secure", "tls/billing.pem");
+    assert!(ok && text.contains("consumer `billing` of the groups finance: let in"), "{text}");
+    let (ok, text) = explain("secure", "tls/nobody.pem");
+    assert!(ok && text.contains("`CN=nobody`: refused"), "{text}");
+    for (listener, certificate, says) in [
+        ("web", "tls/billing.pem", "speaks no TLS"),
+        ("secure", "tls/billing.key", "certificate"),
+        ("secure", "none.pem", "cannot be read"),
+    ] {
+        let (ok, text) = explain(listener, certificate);
+        assert!(!ok && text.contains(says), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod authorize;
+mod basic;
 mod bodies;
 mod certificates;
 mod compress;
@@ -9,6 +10,7 @@ mod connections;
 mod discovery;
 mod door;
 mod faults;
+mod forward;
 mod forwarding;
 mod grpc;
 mod health;
@@ -26,6 +28,7 @@ mod refusals;
 mod reload;
 mod retries;
 mod routing;
+mod signatures;
 mod stores;
 mod tls;
 mod tokens;

@@ -12,6 +12,7 @@ mod modern;
 mod origin;
 mod process;
 mod redis;
+mod signer;
 mod streams;
 
 pub use authority::Authority;
@@ -25,6 +26,7 @@ pub use modern::Modern;
 pub use origin::{Origin, Received, answer};
 pub use process::{Process, binary, curl, quiet_port};
 pub use redis::Redis;
+pub use signer::Signer;
 pub use streams::{Exchange, Fate, Streams, trailers};
 
 use std::time::{Duration, Instant};

@@ -263,7 +263,20 @@ fn the_schema_is_stable_and_knows_its_secrets() {
     let mut keys = crate::config::secrets::Secrets::new().keys();
     keys.sort();
     keys.dedup();
-    assert_eq!(keys, ["client_secret", "key", "password", "secret", "token", "value"]);
+    let secrets = [
+        "client_secret",
+        "ecdsa-p256-sha256",
+        "ed25519",
+        "hash",
+        "hmac-sha256",
+        "key",
+        "password",
+        "rsa-pss-sha512",
+        "secret",
+        "token",
+        "value",
+    ];
+    assert_eq!(keys, secrets);
     assert!(crate::config::schema_text().ends_with("}\n"));
 }
 

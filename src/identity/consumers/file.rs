@@ -134,7 +134,9 @@ fn line(text: &[u8], number: u64, builder: &mut Builder) -> Vec<Problem> {
     let in_file = |credential: &CredentialConfig| matches!(credential.secret(), Some(Secret::File(_)));
     if let Some(place) = credentials.iter().position(in_file) {
         let problem = Problem::new(format!("credential {} is in a file of its own", place + 1));
-        return vec![problem.remedy("give the digest of the key: `{\"api_key\":{\"sha256\":\"…\"}}`")];
+        return vec![problem.remedy(
+            "put it into the line itself; of an API key its digest: `{\"api_key\":{\"sha256\":\"…\"}}`",
+        )];
     }
     let consumer = ConsumerConfig { plan, groups, credentials };
     let wrong = builder.add(name.as_str(), &consumer, number);

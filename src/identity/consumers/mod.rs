@@ -2,11 +2,13 @@
 //! A look-up takes the same time whatever their number.
 
 mod file;
+mod held;
 mod index;
 mod table;
 
 use super::certificate::ClientCertificate;
 use super::config::{ConsumersConfig, PlanConfig, ProviderConfig};
+use super::signatures::SigningKey;
 use super::{Consumer, Principal};
 use crate::retained::Retained;
 use crate::values::{ConfigPath, Finding, Name, Problem, Sha256};
@@ -98,6 +100,38 @@ impl Consumers {
             }
         }
         Ok(found)
+    }
+
+    /// Whose this user name is, and the hash of the password.
+    pub fn by_user(&self, user: &str) -> Option<(&Arc<Consumer>, &str)> {
+        let digest = table::user(user);
+        let holder = |table: &'_ Table| table.passwords().holder(&digest);
+        let hash = self.tables().find_map(|table| table.passwords().get(&digest))?.1;
+        Some((self.find(holder)?.consumer.as_ref()?, &**hash))
+    }
+
+    /// The hash of a password of somebody, chosen by a number.
+    pub fn some_hash(&self, number: u64) -> Option<&str> {
+        let all: u64 = self.tables().map(|table| table.passwords().len() as u64).sum();
+        let mut number = number.checked_rem(all)?;
+        self.tables().find_map(|table| {
+            let here = table.passwords().len() as u64;
+            let found = (number < here).then(|| table.passwords().any(number)).flatten();
+            number = number.saturating_sub(here);
+            found.map(|hash| &**hash)
+        })
+    }
+
+    /// Whose signing key has this name, and the key.
+    pub fn by_signing_key(&self, id: &str) -> Option<(&Arc<Consumer>, &SigningKey)> {
+        let digest = table::signing_key(id);
+        let holder = |table: &'_ Table| table.signing_keys().holder(&digest);
+        let key = self.tables().find_map(|table| table.signing_keys().get(&digest))?.1;
+        Some((self.find(holder)?.consumer.as_ref()?, key))
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &Table> {
+        [&self.named, &*self.from_file].into_iter()
     }
 
     /// The consumer of this name. It looks through all of them: for operators, not for requests.
@@ -197,6 +231,8 @@ impl Digest {
         match self {
             Self::Key(_) => "API key",
             Self::Subject(_) => "subject or certificate",
+            Self::User(_) => "user name",
+            Self::SigningKey(_) => "name of a key",
         }
     }
 }

@@ -1,5 +1,8 @@
+use super::held::{Held, Holding};
 use super::index::Index;
-use crate::identity::config::{ApiKeyConfig, ConsumerConfig, CredentialConfig};
+use crate::identity::config::{ApiKeyConfig, ConsumerConfig, CredentialConfig, PasswordConfig};
+use crate::identity::passwords::hash;
+use crate::identity::signatures::SigningKey;
 use crate::identity::{Consumer, Method, Principal};
 use crate::values::{Problem, Sha256};
 use std::collections::HashMap;
@@ -23,6 +26,10 @@ pub(super) struct Table {
     keys: Index<u32>,
     /// By [`subject`], or by what stands in a certificate.
     subjects: Index<u32>,
+    /// Hashes of passwords, by [`user`].
+    passwords: Held<Box<str>>,
+    /// By [`signing_key`].
+    signing_keys: Held<Box<SigningKey>>,
     /// What a consumer is to a policy, made when it first calls.
     known: Box<[OnceLock<Arc<Principal>>]>,
 }
@@ -49,6 +56,16 @@ pub(super) struct Named {
 /// The digest by which a subject of a provider is found.
 pub(super) fn subject(provider: &str, subject: &str) -> Sha256 {
     Sha256::of_parts(&[b"subject", provider.as_bytes(), subject.as_bytes()])
+}
+
+/// The digest by which a user name is found.
+pub(super) fn user(name: &str) -> Sha256 {
+    Sha256::of_parts(&[b"user", name.as_bytes()])
+}
+
+/// The digest by which a key that signs is found.
+pub(super) fn signing_key(id: &str) -> Sha256 {
+    Sha256::of_parts(&[b"signing key", id.as_bytes()])
 }
 
 impl Table {
@@ -86,6 +103,14 @@ impl Table {
         }))
     }
 
+    pub(super) const fn passwords(&self) -> &Held<Box<str>> {
+        &self.passwords
+    }
+
+    pub(super) const fn signing_keys(&self) -> &Held<Box<SigningKey>> {
+        &self.signing_keys
+    }
+
     /// The groups that consumers are in; some more than once.
     pub(super) fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().flat_map(|set| set.iter()).map(|group| &**group)
@@ -108,18 +133,25 @@ impl Table {
             + size_of_val(&*self.known)
             + self.keys.bytes()
             + self.subjects.bytes()
+            + self.passwords.bytes()
+            + self.signing_keys.bytes()
     }
 
     /// The digests of all credentials, each with whose it is.
     pub(super) fn digests(&self) -> impl Iterator<Item = (Digest, u32)> {
         let keys = self.keys.iter().map(|(digest, at)| (Digest::Key(*digest), *at));
-        keys.chain(self.subjects.iter().map(|(digest, at)| (Digest::Subject(*digest), *at)))
+        let subjects = self.subjects.iter().map(|(digest, at)| (Digest::Subject(*digest), *at));
+        let users = self.passwords.names().map(|(digest, at)| (Digest::User(digest), at));
+        let signing = self.signing_keys.names().map(|(digest, at)| (Digest::SigningKey(digest), at));
+        keys.chain(subjects).chain(users).chain(signing)
     }
 
     pub(super) fn holder(&self, digest: &Digest) -> Option<u32> {
         match digest {
             Digest::Key(digest) => self.keys.get(digest),
             Digest::Subject(digest) => self.subjects.get(digest),
+            Digest::User(digest) => self.passwords.holder(digest),
+            Digest::SigningKey(digest) => self.signing_keys.holder(digest),
         }
     }
 }
@@ -128,6 +160,8 @@ impl Table {
 pub(super) enum Digest {
     Key(Sha256),
     Subject(Sha256),
+    User(Sha256),
+    SigningKey(Sha256),
 }
 
 /// A table under construction.
@@ -140,6 +174,8 @@ pub(super) struct Builder {
     groups: Interned<Arc<[Box<str>]>>,
     keys: Vec<(Sha256, u32)>,
     subjects: Vec<(Sha256, u32)>,
+    passwords: Holding<Box<str>>,
+    signing_keys: Holding<Box<SigningKey>>,
 }
 
 /// Things that many consumers have in common, each once, with the line where it is first.
@@ -214,6 +250,23 @@ impl Builder {
                 self.providers.place(provider.into(), line);
                 self.subjects.push((subject(provider, &of.subject), at));
             }
+            CredentialConfig::Basic(password) => {
+                let PasswordConfig { user: name, hash: of } = password;
+                if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
+                    let problem =
+                        Problem::new("a user name is not empty and has no colon or control character");
+                    return Err(
+                        problem.remedy("the colon ends the name where it is sent (RFC 7617 section 2)")
+                    );
+                }
+                hash::check(of.expose())?;
+                self.passwords.add(user(name), at, of.expose().into());
+            }
+            CredentialConfig::Signature(signing) => {
+                signing.check_id()?;
+                let key = SigningKey::read(&signing.key)?;
+                self.signing_keys.add(signing_key(&signing.id), at, Box::new(key));
+            }
             CredentialConfig::Certificate(of) => self.subjects.push((of.digest()?, at)),
         }
         Ok(())
@@ -225,6 +278,9 @@ impl Builder {
         let keys = Index::new(self.keys, |first, other| twice.push(("API key", first, other)));
         let subjects =
             Index::new(self.subjects, |first, other| twice.push(("subject or certificate", first, other)));
+        let passwords = self.passwords.build(|first, other| twice.push(("user name", first, other)));
+        let signing_keys =
+            self.signing_keys.build(|first, other| twice.push(("name of a key", first, other)));
         let known = (0..self.rows.len()).map(|_| OnceLock::new()).collect();
         let table = Table {
             names: self.names.into(),
@@ -234,6 +290,8 @@ impl Builder {
             groups: self.groups.all.into_iter().map(|(groups, _)| groups).collect(),
             keys,
             subjects,
+            passwords,
+            signing_keys,
             known,
         };
         twice.extend(table.names_twice().into_iter().map(|(first, other)| ("name", first, other)));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 /// Leaves a server alone that failed several times in a row, and lets one call at a time try whether it
 /// is back.
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<State>);
+pub(in crate::identity) struct Breaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {

@@ -1,7 +1,7 @@
 //! Opaque tokens, whose meaning a server tells (RFC 7662). What it told is kept for a while; about one
 //! token there is one call at a time, however many requests come with it.
 
-mod breaker;
+pub(in crate::identity) mod breaker;
 mod compile;
 mod config;
 

@@ -6,7 +6,7 @@ mod schedule;
 mod set;
 #[cfg(test)]
 mod tests;
-mod waiting;
+pub(in crate::identity) mod waiting;
 
 pub use key::{Key, Origin};
 pub use remote::{Location, NoKey, RemoteKeys, Source, Wait};

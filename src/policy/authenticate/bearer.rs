@@ -17,7 +17,13 @@ pub(super) fn refusal(refused: Refused) -> Refusal {
         Cause::Ambiguous => "invalid_request",
         _ => "invalid_token",
     };
-    Refusal { cause: cause.as_str(), detail, error: Some(error), unavailable: cause.is_unavailable() }
+    Refusal {
+        cause: cause.as_str(),
+        detail,
+        error: Some(error),
+        unavailable: cause.is_unavailable(),
+        forbidden: false,
+    }
 }
 
 pub(super) fn ambiguous() -> Refusal {

@@ -62,3 +62,58 @@ impl Certificate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::certificate::{ClientCertificate, ClientTls};
+    use crate::identity::{RolesConfig, Sources, config::IdentityConfig};
+    use crate::outbound::Outbound;
+    use crate::retained::Retained;
+    use crate::telemetry::metrics::{Metrics, MetricsSettings};
+    use std::collections::BTreeMap;
+
+    fn identity() -> Identity {
+        let consumers = serde_json::from_str(
+            r#"{"billing":{"credentials":[{"certificate":{"dns":"billing.internal"}}]}}"#,
+        );
+        let (identity, plans, roles) = (IdentityConfig::default(), BTreeMap::new(), RolesConfig::new());
+        let sources =
+            Sources { identity: &identity, consumers: &consumers.unwrap(), plans: &plans, roles: &roles };
+        let metrics = Metrics::new(&MetricsSettings::default(), 1);
+        let (identity, found) =
+            Identity::compile(sources, (&Retained::default(), &Outbound::default()), &metrics);
+        assert!(found.is_empty(), "{found:?}");
+        identity
+    }
+
+    /// What comes of a certificate with this name that ends so many seconds from now.
+    fn attempt(any: bool, name: &str, ends_in: i64) -> String {
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let issued = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let mut certificate = ClientCertificate::parse(issued.der()).unwrap();
+        certificate.not_after = now() as i64 + ends_in;
+        let tls = ClientTls { certificate: Some(Box::new(certificate)), ..ClientTls::default() };
+        let cx = PolicyContext { tls: Some(Arc::new(tls)), ..PolicyContext::new() };
+        match Certificate::compile(&CertificateConfig { any }, &identity()).attempt(&cx) {
+            Attempt::Admitted(admission) => admission
+                .principal
+                .consumer
+                .as_ref()
+                .map_or("somebody".into(), |known| known.name.to_string()),
+            Attempt::Refused(refusal) => refusal.cause.to_owned(),
+            _ => panic!("a certificate neither waits nor answers"),
+        }
+    }
+
+    #[test]
+    fn a_certificate_counts_until_it_ends() {
+        assert_eq!(attempt(false, "billing.internal", 60), "billing");
+        assert_eq!(attempt(false, "billing.internal", -1), "certificate_expired");
+        assert_eq!(attempt(false, "other.internal", 60), "unknown_certificate");
+        assert_eq!(attempt(true, "other.internal", 60), "somebody");
+        assert_eq!(attempt(true, "other.internal", -1), "certificate_expired");
+        let way = Certificate::compile(&CertificateConfig::default(), &identity());
+        assert!(matches!(way.attempt(&PolicyContext::new()), Attempt::Absent));
+    }
+}

@@ -1,35 +1,39 @@
 //! Who calls. One file a way to prove it.
 
 mod api_key;
+pub mod basic;
 mod bearer;
 mod certificate;
+mod forward;
 mod introspection;
 mod jwt;
 mod oidc;
+mod signature;
+mod way;
 
 pub use api_key::ApiKeyConfig;
+pub use basic::BasicConfig;
 pub use certificate::CertificateConfig;
+pub use signature::{HmacConfig, SignatureConfig};
+pub use way::WayConfig;
 
-use super::context::{HeaderEdit, PolicyContext};
-use super::shared::strip;
+use super::context::{HeaderEdit, PolicyContext, SignedBody};
+use super::shared::whole_body::WholeBody;
 use super::{CompileEnv, Policy, Reply, Step, Verdict};
-use crate::identity::introspection::Introspection;
-use crate::identity::jwt::Jwt;
-use crate::identity::{Identity, Principal, Provider};
+use crate::identity::Principal;
 use crate::rejection::Rejection;
 use crate::telemetry::metrics::AuthMetrics;
-use crate::values::{ConfigPath, Finding, Name, Problem};
-use api_key::ApiKey;
-use certificate::Certificate;
+use crate::values::{ConfigPath, Finding, Problem, Sha256};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use oidc::Login;
 use pingora_http::{RequestHeader, ResponseHeader};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
+use way::Way;
 
 /// Who calls. Whoever presents no credential, or one that does not count, is answered with 401.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -41,23 +45,6 @@ pub struct AuthenticateConfig {
     /// count is refused all the same. Default false.
     #[serde(default)]
     pub optional: bool,
-}
-
-/// One way to prove who calls.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WayConfig {
-    /// A consumer's API key.
-    ApiKey(ApiKeyConfig),
-    /// A signed token of this provider in `identity.providers`.
-    Jwt(Name),
-    /// A token that this provider in `identity.providers` is asked about.
-    Introspection(Name),
-    /// A login with this provider in `identity.providers`. A person who opens a page without one is
-    /// sent there; programs get a 401.
-    Oidc(Name),
-    /// A client certificate that the listener has verified.
-    Certificate(CertificateConfig),
 }
 
 /// [`AuthenticateConfig`], compiled.
@@ -74,6 +61,9 @@ pub const UNAUTHENTICATED: &str = "unauthenticated";
 
 /// Who would know the caller is not there.
 pub const UNAVAILABLE: &str = "authentication_unavailable";
+
+/// The caller is known and may not do this.
+pub const FORBIDDEN: &str = "forbidden";
 
 /// What a way says of a request.
 enum Attempt<'a> {
@@ -110,11 +100,15 @@ struct Admission {
     edits: Vec<HeaderEdit>,
     /// Cookies that the answer sets.
     cookies: Vec<HeaderValue>,
+    /// What has to be true of the request's body.
+    body: Option<(SignedBody, WholeBody)>,
+    /// What the request was signed by.
+    signature: Option<Sha256>,
 }
 
 impl From<Arc<Principal>> for Admission {
     fn from(principal: Arc<Principal>) -> Self {
-        Self { principal, edits: Vec::new(), cookies: Vec::new() }
+        Self { principal, edits: Vec::new(), cookies: Vec::new(), body: None, signature: None }
     }
 }
 
@@ -128,125 +122,14 @@ struct Refusal {
     error: Option<&'static str>,
     /// Nothing is known against it: who would vouch for it is not there.
     unavailable: bool,
+    /// It counts, and its holder may not do this: 403.
+    forbidden: bool,
 }
 
 impl Refusal {
     const fn new(cause: &'static str, detail: &'static str) -> Self {
-        Self { cause, detail: Cow::Borrowed(detail), error: None, unavailable: false }
+        Self { cause, detail: Cow::Borrowed(detail), error: None, unavailable: false, forbidden: false }
     }
-}
-
-/// A way, compiled. A new one is a file beside this one, a variant here and one in [`WayConfig`].
-#[derive(Debug)]
-enum Way {
-    ApiKey(ApiKey),
-    Jwt(Arc<Jwt>),
-    Introspection(Introspection),
-    Oidc(Login),
-    Certificate(Certificate),
-}
-
-impl Way {
-    /// Compiles one, with what it counts on.
-    fn compile(config: &WayConfig, identity: &Identity) -> Result<(Self, Arc<AuthMetrics>), Vec<Finding>> {
-        match config {
-            WayConfig::ApiKey(config) => {
-                let way = ApiKey::compile(config, identity).map_err(|found| under("api_key", found))?;
-                Ok((Self::ApiKey(way), identity.counters("api_key", None)))
-            }
-            WayConfig::Jwt(name) => match identity.provider(name) {
-                Some(Provider::Jwt(jwt)) => {
-                    Ok((Self::Jwt(Arc::clone(jwt)), identity.counters("jwt", Some(name.as_str()))))
-                }
-                _ => Err(unknown("jwt", name, identity)),
-            },
-            WayConfig::Introspection(name) => match identity.provider(name) {
-                Some(Provider::Introspection(asked)) => {
-                    let counters = identity.counters("introspection", Some(name.as_str()));
-                    Ok((Self::Introspection(asked.clone()), counters))
-                }
-                _ => Err(unknown("introspection", name, identity)),
-            },
-            WayConfig::Oidc(name) => match identity.provider(name) {
-                Some(Provider::Oidc(provider)) => {
-                    let login = Login::new(Arc::clone(provider), Arc::clone(identity.consumers()));
-                    Ok((Self::Oidc(login), identity.counters("oidc", Some(name.as_str()))))
-                }
-                _ => Err(unknown("oidc", name, identity)),
-            },
-            WayConfig::Certificate(config) => {
-                let way = Certificate::compile(config, identity);
-                Ok((Self::Certificate(way), identity.counters("certificate", None)))
-            }
-        }
-    }
-
-    /// True if it may know more of a caller than the configuration does: claims, scopes.
-    const fn has_claims(&self) -> bool {
-        match self {
-            Self::ApiKey(_) | Self::Certificate(_) => false,
-            Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) => true,
-        }
-    }
-
-    fn attempt<'a>(&'a self, head: &'a RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
-        match self {
-            Self::ApiKey(way) => way.attempt(head, cx),
-            Self::Jwt(provider) => jwt::attempt(provider, head, cx),
-            Self::Introspection(provider) => introspection::attempt(provider, head),
-            Self::Oidc(login) => login.attempt(head, cx),
-            Self::Certificate(way) => way.attempt(cx),
-        }
-    }
-
-    /// What this way has for somebody who came with no credential at all.
-    fn invite<'a>(&'a self, head: &RequestHeader, cx: &PolicyContext) -> Option<Attempt<'a>> {
-        match self {
-            Self::Oidc(login) => login.invite(head, cx),
-            Self::ApiKey(_) | Self::Jwt(_) | Self::Introspection(_) | Self::Certificate(_) => None,
-        }
-    }
-
-    /// What a 401 says of this way (RFC 9110 section 11.6.1), given the error of a bearer token that was
-    /// refused.
-    fn challenge(&self, error: Option<&'static str>) -> Option<HeaderValue> {
-        match self {
-            Self::ApiKey(_) => Some(api_key::CHALLENGE),
-            Self::Jwt(_) | Self::Introspection(_) => Some(bearer::challenge(error)),
-            Self::Oidc(_) => Some(oidc::CHALLENGE),
-            Self::Certificate(_) => Some(certificate::CHALLENGE),
-        }
-    }
-
-    /// Keeps its credential from the upstream, where asked to.
-    fn strip(&self, head: &RequestHeader, cx: &mut PolicyContext) {
-        match self {
-            Self::ApiKey(way) => way.strip(head, cx),
-            Self::Jwt(provider) if !provider.forward() => strip::token(provider.places(), head, cx),
-            Self::Introspection(provider) if !provider.forward() => {
-                strip::token(provider.places(), head, cx);
-            }
-            // What a login keeps with the browser goes upstream on no route at all.
-            // A certificate is the connection's and goes nowhere.
-            Self::Jwt(_) | Self::Introspection(_) | Self::Oidc(_) | Self::Certificate(_) => {}
-        }
-    }
-}
-
-fn under(key: &str, found: Vec<Finding>) -> Vec<Finding> {
-    let path = ConfigPath::root().key(key);
-    found.into_iter().map(|finding| finding.under(&path)).collect()
-}
-
-/// A provider that is not there, or is of another kind; nothing if it has mistakes of its own.
-fn unknown(kind: &'static str, name: &Name, identity: &Identity) -> Vec<Finding> {
-    let problem = match identity.provider(name) {
-        None if identity.has_mistakes(name) => return Vec::new(),
-        None => Problem::unknown("provider", name.as_str(), identity.provider_names()),
-        Some(other) => Problem::new(format!("the provider `{name}` is not of the kind `{kind}`"))
-            .remedy(format!("write `{{ {}: {name} }}`", other.kind())),
-    };
-    vec![Finding::error(ConfigPath::root().key(kind), problem)]
 }
 
 impl Authenticate {
@@ -274,6 +157,8 @@ impl Authenticate {
 
 impl Policy for Authenticate {
     const NAME: &'static str = "authenticate";
+    /// Those whose digests are signed.
+    const READS_REQUESTS: bool = true;
     type Config = AuthenticateConfig;
 
     fn compile(config: &AuthenticateConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
@@ -338,6 +223,24 @@ impl Policy for Authenticate {
         self.nobody(lapsed, head, cx)
     }
 
+    fn on_request_body(
+        &self,
+        head: &RequestHeader,
+        body: &Bytes,
+        cx: &mut PolicyContext,
+    ) -> Result<(), Box<Rejection>> {
+        let Some(signed) = cx.signed_body.filter(|signed| !signature::agrees(*signed, head, body)) else {
+            return Ok(());
+        };
+        let counters = self.ways.iter().find(|(way, _)| matches!(way, Way::Signature(_)));
+        if let Some((_, counters)) = counters {
+            counters.count("body_differs");
+        }
+        cx.auth_cause = Some("body_differs");
+        cx.principal = None;
+        Err(Box::new(self.rejection(None, format!("the body is not the one that was signed: {signed:?}"))))
+    }
+
     fn on_response(&self, _: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
         if cx.set_cookies.is_empty() {
             return;
@@ -369,7 +272,7 @@ impl Authenticate {
         head: &RequestHeader,
         cx: &mut PolicyContext,
     ) -> Verdict {
-        let Admission { principal, edits, cookies } = admission;
+        let Admission { principal, edits, cookies, body, signature } = admission;
         // An enforced policy and the route's own: both have looked, and must have seen the same.
         if cx.principal.as_ref().is_some_and(|before| !before.is_same_caller(&principal)) {
             let refusal = Refusal::new("callers_differ", "two credentials of different callers");
@@ -377,10 +280,16 @@ impl Authenticate {
         }
         self.ways[at].1.admitted();
         cx.principal = Some(principal);
-        cx.edits.headers.extend(edits);
-        cx.set_cookies.extend(cookies);
         for (way, _) in &self.ways {
             way.strip(head, cx);
+        }
+        cx.edits.headers.extend(edits);
+        cx.set_cookies.extend(cookies);
+        cx.signature = signature.or(cx.signature);
+        if let Some((signed, whole)) = body {
+            cx.need_body(whole);
+            let strictest = cx.signed_body.filter(|known| *known == SignedBody::Empty).unwrap_or(signed);
+            cx.signed_body = Some(strictest);
         }
         Verdict::Continue
     }
@@ -398,6 +307,9 @@ impl Authenticate {
         }
         if self.optional {
             self.none.count("anonymous");
+            for (way, _) in &self.ways {
+                way.strip(head, cx);
+            }
             return Step::Continue;
         }
         let invited = self.ways.iter().enumerate().find_map(|(at, way)| Some((at, way.0.invite(head, cx)?)));
@@ -445,6 +357,10 @@ impl Authenticate {
             .detail(refusal.detail.clone())
             .header(RETRY_AFTER, HeaderValue::from_static("5"));
             return Verdict::Reject(Box::new(rejection));
+        }
+        if refusal.forbidden {
+            let rejection = Rejection::new(StatusCode::FORBIDDEN, FORBIDDEN, "This is not allowed");
+            return Verdict::Reject(Box::new(rejection.detail(refusal.detail.clone())));
         }
         Verdict::Reject(Box::new(self.rejection(refusal.error, refusal.detail.clone())))
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::identity::{RolesConfig, Sources, config::ConsumersConfig, config::IdentityConfig};
+use crate::identity::{Identity, RolesConfig, Sources, config::ConsumersConfig, config::IdentityConfig};
 use crate::outbound::Outbound;
 use crate::retained::Retained;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};

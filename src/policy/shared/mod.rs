@@ -3,6 +3,7 @@
 mod caller;
 pub mod cel;
 pub mod coding;
+pub mod digest;
 pub mod gcra;
 pub mod key;
 pub mod strip;

@@ -216,6 +216,10 @@ impl<'s> Check<'s> {
         let node = match self.place(&select.operand)? {
             Place::Object(name) => match self.step_to(&format!("{name}.{field}"))? {
                 Place::Value(Node::Fact(fact), _) => Node::HasFact(fact),
+                // An object is there if what it always has is.
+                Place::Object(object) => {
+                    first_fact(&object).map_or(Node::Constant(Value::Bool(true)), Node::HasFact)
+                }
                 _ => Node::Constant(Value::Bool(true)),
             },
             Place::Lookup(lookup) => {
@@ -472,6 +476,14 @@ fn takes(function: Function, kind: &Kind) -> bool {
             kind.is_number() || matches!(kind, Kind::Text | Kind::Dynamic)
         }
     }
+}
+
+/// The first variable below an object.
+fn first_fact(object: &str) -> Option<Fact> {
+    VARIABLES.iter().find_map(|(name, variable)| match variable {
+        Variable::Fact(fact) if name.strip_prefix(object)?.starts_with('.') => Some(*fact),
+        _ => None,
+    })
 }
 
 /// The full names one step below an object; of all for the root.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::certificate::{ClientCertificate, ClientTls};
 use crate::identity::{Consumer, Method, Principal};
 use crate::policy::context::PolicyContext;
 use crate::policy::shared::template::Scope;
@@ -51,6 +52,42 @@ fn context(principal: Option<Principal>) -> PolicyContext {
     cx.params.push((8, 13));
     cx.principal = principal.map(Arc::new);
     cx
+}
+
+/// A connection whose client has shown a certificate, if it has.
+fn over_tls(certificate: bool) -> Arc<ClientTls> {
+    let shown = || {
+        let mut params = rcgen::CertificateParams::new(vec!["billing.internal".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "billing");
+        let issued = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        Box::new(ClientCertificate::parse(issued.der()).unwrap())
+    };
+    let (sni, certificate) = (Some("api.example.com".to_owned()), certificate.then(shown));
+    Arc::new(ClientTls { sni, version: "TLSv1.3", certificate, ..ClientTls::default() })
+}
+
+#[test]
+fn what_tls_has_settled() {
+    let holds = |text: &str, tls: Option<Arc<ClientTls>>| {
+        let (head, cx) = (head(), PolicyContext { tls, ..context(None) });
+        compile(text).unwrap().holds(&Facts::new(&head, &cx)).ok()
+    };
+    for (text, with_certificate, without, in_the_clear) in [
+        (r#"tls.version == "TLSv1.3" && tls.sni == "api.example.com""#, Some(true), Some(true), None),
+        (r#"tls.client.subject == "CN=billing""#, Some(true), None, None),
+        (r#""billing.internal" in tls.client.dns && tls.client.emails.size() == 0"#, Some(true), None, None),
+        (r#"tls.client.uris.size() == 0 && tls.client.serial.size() > 0"#, Some(true), None, None),
+        (r#"tls.client.fingerprint.matches("^[0-9a-f]{64}$")"#, Some(true), None, None),
+        (r#"has(tls.client.subject)"#, Some(true), Some(false), Some(false)),
+        (r#"has(tls.client)"#, Some(true), Some(false), Some(false)),
+        (r#"tls.client.subject != "CN=mallory""#, Some(true), None, None),
+    ] {
+        assert_eq!(holds(text, Some(over_tls(true))), with_certificate, "{text}");
+        assert_eq!(holds(text, Some(over_tls(false))), without, "{text}");
+        assert_eq!(holds(text, None), in_the_clear, "{text}");
+    }
+    assert!(compile(r#"tls.client.dns == "a""#).is_err(), "a list is no text");
 }
 
 fn compile(text: &str) -> Result<Condition, Problem> {
