@@ -51,6 +51,8 @@ pub struct Edge<S> {
     out: WriteBuffer,
     header_deadline: Option<Timer>,
     write_deadline: Option<Timer>,
+    /// The client was given up since it accepted nothing.
+    stalled: bool,
     protocol: Option<ALPN>,
     accepted: SystemTime,
     proxy_digest: Arc<ProxyDigest>,
@@ -84,6 +86,7 @@ impl<S: Transport> Edge<S> {
             out: WriteBuffer::default(),
             header_deadline: None,
             write_deadline: None,
+            stalled: false,
             protocol,
             accepted: SystemTime::now(),
             proxy_digest: Arc::new(proxy_digest),
@@ -163,9 +166,14 @@ impl<S: Transport> Edge<S> {
             self.write_deadline = None;
             return written;
         }
-        let limit = self.info.limits().write_time.get();
-        let deadline = self.write_deadline.get_or_insert_with(|| timer(limit));
-        ready!(deadline.as_mut().poll(cx));
+        if !self.stalled {
+            let limit = self.info.limits().write_time.get();
+            let deadline = self.write_deadline.get_or_insert_with(|| timer(limit));
+            ready!(deadline.as_mut().poll(cx));
+            self.stalled = true;
+            // Or the kernel would keep what was not accepted, and try for minutes.
+            self.transport.reset_when_dropped();
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client accepts nothing")))
     }
 

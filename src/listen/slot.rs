@@ -7,10 +7,15 @@ use crate::values::{ListenerId, Name};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
+use socket2::SockRef;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
+
+/// How many bytes the kernel may keep for a client before it has sent them, beside those on their way. Without a
+/// bound it keeps up to 4 MiB (`net.ipv4.tcp_wmem`) for each client that does not read.
+const UNSENT: u32 = 256 << 10;
 
 /// A listener at run time.
 #[derive(Debug)]
@@ -98,6 +103,8 @@ impl Slot {
     pub(super) fn new(spec: ListenerSpec) -> std::io::Result<Self> {
         let ListenerSpec { id, name, config, socket, tls } = spec;
         socket.set_nonblocking(true)?;
+        // Its connections inherit it.
+        let _ = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT);
         let (leaving, leave) = watch::channel(false);
         Ok(Self {
             id,
@@ -152,5 +159,24 @@ impl Slot {
 
     pub(super) fn origin(&self, config: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Origin {
         Origin { listener: self.id, name: self.name.clone(), config, local, peer }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_keeps_little_for_clients_that_do_not_read() {
+        let config: Listener = serde_yaml::from_str("address: 127.0.0.1:0").unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (id, name) = (ListenerId(0), "web".parse().unwrap());
+        let slot = Slot::new(ListenerSpec { id, name, config: Arc::new(config), socket, tls: None }).unwrap();
+        let client = std::net::TcpStream::connect(slot.address).unwrap();
+        let queue = slot.duplicate().unwrap().unwrap();
+        queue.set_nonblocking(false).unwrap();
+        let (accepted, peer) = queue.accept().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), UNSENT);
     }
 }

@@ -3,6 +3,7 @@ use std::fmt::Debug;
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -13,6 +14,9 @@ pub trait Transport: AsyncRead + AsyncWrite + Debug + Unpin + Send + Sync + 'sta
     /// buffer, so an idle connection can wait without one. It may say so in vain, which costs a
     /// buffer; `sure` says that it must not, and costs a look at the socket.
     fn poll_data(&self, cx: &mut Context<'_>, sure: bool) -> Poll<()>;
+
+    /// Has the connection end in a reset: what was not sent by then is forgotten.
+    fn reset_when_dropped(&self);
 }
 
 impl Transport for TcpStream {
@@ -32,6 +36,10 @@ impl Transport for TcpStream {
             }
         }
     }
+
+    fn reset_when_dropped(&self) {
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
 }
 
 impl Transport for TlsStream<TcpStream> {
@@ -42,5 +50,9 @@ impl Transport for TlsStream<TcpStream> {
             return Poll::Ready(());
         }
         tcp.poll_data(cx, sure)
+    }
+
+    fn reset_when_dropped(&self) {
+        self.get_ref().0.reset_when_dropped();
     }
 }

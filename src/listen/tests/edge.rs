@@ -101,6 +101,19 @@ async fn small_writes_go_out_together() {
 }
 
 #[tokio::test]
+async fn a_client_that_was_given_up_is_reset() {
+    let (mut edge, mut client) = pair("limits: { write_time: 50ms }").await;
+    let error = patiently(edge.write_all(&vec![b'x'; 64 << 20])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    // At once, though there is something to write: the client had its time.
+    edge.write_all(b"more").await.unwrap();
+    assert!(edge.flush().await.is_err());
+    drop(edge);
+    let error = patiently(client.read_to_end(&mut Vec::new())).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
 async fn hooks_find_the_connection_and_its_addresses() {
     let (edge, client) = pair("").await;
     let digest = Digest {
