@@ -23,10 +23,13 @@ use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use watch::Watcher;
 
 /// Files settle for this long before they are read again.
 const SETTLE: Duration = Duration::from_millis(250);
+/// Files that never settle are read all the same, this long after the first change.
+const SETTLE_AT_MOST: Duration = Duration::from_secs(5);
 
 /// A reload that somebody asked for, with where to tell what came of it.
 pub struct Request {
@@ -106,6 +109,7 @@ impl BackgroundService for Reloads {
             self.reload(Cause::File).await;
             self.watch(&mut watcher);
         }
+        let mut settling = Settling::default();
         loop {
             let (cause, done) = tokio::select! {
                 _ = shutdown.changed() => return,
@@ -119,9 +123,10 @@ impl BackgroundService for Reloads {
                     continue;
                 }
                 Some(()) = changes.recv() => {
-                    settle(&mut changes).await;
-                    (Cause::File, None)
+                    settling.changed(Instant::now());
+                    continue;
                 }
+                () = settling.over() => (Cause::File, None),
             };
             let event = self.reload(cause).await;
             if let (Some(done), Some(event)) = (done, event) {
@@ -139,7 +144,63 @@ async fn raised(signal: &mut Option<tokio::signal::unix::Signal>) {
     }
 }
 
-/// Waits until nothing has changed for a while; an editor or a deployment writes several files.
+/// Files that have changed and may change again: an editor or a deployment writes several. Whoever asks for a
+/// reload meanwhile does not wait for them.
+#[derive(Default)]
+struct Settling(Option<Unsettled>);
+
+#[derive(Clone, Copy)]
+struct Unsettled {
+    /// Nothing has changed for long enough.
+    due: Instant,
+    /// Waiting has been long enough.
+    latest: Instant,
+}
+
+impl Settling {
+    fn changed(&mut self, now: Instant) {
+        let latest = self.0.map_or(now + SETTLE_AT_MOST, |before| before.latest);
+        self.0 = Some(Unsettled { due: (now + SETTLE).min(latest), latest });
+    }
+
+    /// Resolves, once, when files that have changed are to be read.
+    async fn over(&mut self) {
+        match self.0 {
+            Some(Unsettled { due, .. }) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+        self.0 = None;
+    }
+}
+
+/// Waits for files of which one has changed just now.
 async fn settle(changes: &mut mpsc::Receiver<()>) {
-    while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
+    let mut settling = Settling::default();
+    settling.changed(Instant::now());
+    loop {
+        tokio::select! {
+            Some(()) = changes.recv() => settling.changed(Instant::now()),
+            () = settling.over() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_never_settle_are_read_in_the_end() {
+        let began = Instant::now();
+        let mut settling = Settling::default();
+        let mut now = began;
+        let mut due = began;
+        while now <= due {
+            settling.changed(now);
+            due = settling.0.unwrap().due;
+            assert!(due <= began + SETTLE_AT_MOST, "they are waited for without an end");
+            now += SETTLE / 2;
+        }
+        assert_eq!(due, began + SETTLE_AT_MOST);
+    }
 }
