@@ -59,6 +59,8 @@ bench: deps-bench ## Micro benches, then the load tests against a bare Pingora p
 endure: deps-bench ## Upgrades, reloads and slow clients under load, and what the others notice
 	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --examples
 	loadtest/upgrade.sh $(OUT)/examples/origin $(OUT)/examples/load $(OUT)/examples/bulk $(OUT)/tollgate
+	loadtest/reload_storm.sh $(OUT)/examples/origin $(OUT)/examples/load $(OUT)/examples/bulk $(OUT)/tollgate
+	loadtest/slow_clients.sh $(OUT)/examples/origin $(OUT)/examples/load $(OUT)/examples/bulk $(OUT)/tollgate
 
 docs: ## The library's pages
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items

@@ -50,7 +50,7 @@ wait_for() {
 
 certificate() {
     export LOADTEST_CERTIFICATE=$work/certificate.pem LOADTEST_KEY=$work/key.pem
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=localhost \
         -addext subjectAltName=DNS:localhost -out "$LOADTEST_CERTIFICATE" -keyout "$LOADTEST_KEY" 2>/dev/null
 }
 
@@ -186,13 +186,13 @@ finish_clients() {
 
 # authority ; a certificate authority at $work/ca.pem. issue FILE NAME ; a certificate of it.
 authority() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=loadtest \
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=loadtest \
         -out "$work/ca.pem" -keyout "$work/ca.key" 2>/dev/null
 }
 
 issue() {
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$2" -out "$1.csr" \
         -keyout "$1.key" 2>/dev/null
-    openssl x509 -req -in "$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 -out "$1.pem" \
+    openssl x509 -req -in "$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 90 -out "$1.pem" \
         -extfile <(printf 'basicConstraints=CA:FALSE\nsubjectAltName=DNS:%s\n' "$2") 2>/dev/null
 }
