@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use tollgate::identity::config::{ConsumersConfig, IdentityConfig};
 use tollgate::identity::{Identity, Sources};
 use tollgate::outbound::Outbound;
+use tollgate::outbound::redis::Stores;
 use tollgate::policy::CompileEnv;
 use tollgate::policy::chain::{Chain, Layers};
 use tollgate::policy::config::{EnforcedPolicies, Policies};
@@ -70,7 +71,13 @@ fn chain(issuer: &Issuer, policies: &Value) -> Chain {
     let metrics = Metrics::new(&MetricsSettings { max_routes: 10, buckets: Vec::new() }, 1);
     let (consumers, plans) = (ConsumersConfig::default(), std::collections::BTreeMap::new());
     let roles = tollgate::identity::RolesConfig::default();
-    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &roles };
+    let sources = Sources {
+        identity: &identity,
+        consumers: &consumers,
+        plans: &plans,
+        roles: &roles,
+        stores: &Stores::default(),
+    };
     let outbound = Outbound::default();
     let (identity, found) = Identity::compile(sources, (&Retained::default(), &outbound), &metrics);
     assert!(found.is_empty(), "{found:?}");

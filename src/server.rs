@@ -137,6 +137,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     count_endpoints(&in_force);
     count_stores(&in_force);
     count_limit_keys(&in_force, &compiler.retained);
+    count_revocations(&in_force);
     let most = reload::most_connections(&config, reload::descriptor_limit());
     in_force.listeners.limit_connections(most);
     log::info!("file descriptors leave room for client_connections={most}");
@@ -238,6 +239,13 @@ fn count_endpoints(in_force: &InForce) {
         }
         counts
     }));
+}
+
+/// Lets a scrape ask how much is revoked.
+fn count_revocations(in_force: &InForce) {
+    let current = Arc::clone(&in_force.current);
+    let count = move || current.load().identity.revocations().len();
+    in_force.metrics.set_revocations_source(Box::new(count));
 }
 
 /// Lets a scrape ask how the stores are.

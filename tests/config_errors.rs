@@ -338,6 +338,14 @@ const COMPILED: &[(&str, &str)] = &[
         "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  acme: { groups: [staff] }\nroles:\n  reader: { permissions: [orders:read], groups: [staff] }\nroutes:\n  a: { match: { path: /a }, policies: { authorize: { roles: [reeder], permissions: { any: [order:read] } } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authorize: {} }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { authorize: { rbac: true, scopes: [], claims: { groups: groups } } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { authorize: { roles: [{ reader: [] }, { reader: [get] }] } }, to: { echo: {} } }\n",
     ),
     (
+        "revocations",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nidentity:\n  revocations: { file: nothing.jsonl, state: nowhere/revoked, store: mian, refresh: 1ms, keep: 1s, most: 0 }\nstores:\n  main: { redis: { address: \"127.0.0.1:6379\" } }\n",
+    ),
+    (
+        "admission",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nplans: { gold: {} }\nconsumers: { \"b:anybody\": {} }\nidentity:\n  providers:\n    a: { jwt: { issuer: a, audiences: [api], algorithms: [ES256], keys: { url: \"http://127.0.0.1:1/\" }, admit: { id: sub, groups: \"/~\", prefix: \"a b\", default_plan: glod } } }\n    b: { jwt: { issuer: b, audiences: [api], algorithms: [ES256], keys: { url: \"http://127.0.0.1:1/\" }, admit: {} } }\nroutes:\n  a: { policies: { authenticate: { any_of: [{ jwt: a }, { jwt: b }] } }, to: { echo: {} } }\n",
+    ),
+    (
         "stores_settings",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nstores:\n  a: { redis: { address: \"127.0.0.1:6379\", timeout: 0s, prefix: \"a b\", username: gate } }\n  b: { redis: { address: \"redis.internal:6379\", timeout: 1m, connect_timeout: 2m, prefix: \"a:b\" } }\n  c: { redis: { address: \"unix:/run/redis.sock\", tls: {}, password: \"\" } }\n  d: { redis: { address: \"127.0.0.1:6379\", tls: { ca: nothing.pem } } }\n",
     ),

@@ -494,6 +494,25 @@ const EXAMPLES: &[Example] = &[
         )],
     ),
     example(
+        "edge-jwt-plans.yaml",
+        &[
+            ask("web", "GET /orders/7", 401, &["www-authenticate: bearer realm"]),
+            lacks(
+                ask(
+                    "web",
+                    "GET /orders/7\nauthorization: Bearer TOKEN_alice",
+                    200,
+                    &["x-consumer: main:alice", "x-plan: free"],
+                ),
+                &["authorization"],
+            ),
+            ask("web", "GET /reports/7\nauthorization: Bearer TOKEN_bob", 403, &["forbidden"]),
+            ask("web", "GET /orders/8\nauthorization: Bearer TOKEN_alice", 200, &["origin 9101"]),
+            ask("web", "GET /orders/9\nauthorization: Bearer TOKEN_alice", 429, &["retry-after"]),
+            ask("web", "GET /orders/9\nauthorization: Bearer TOKEN_carol", 200, &["x-consumer: main:carol"]),
+        ],
+    ),
+    example(
         "error-pages.yaml",
         &[
             ask("web", "GET /nowhere", 404, &["content-type: text/html", "There is nothing here."]),
@@ -819,6 +838,32 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /", 200, &["origin 9101"]),
             ask("web", "GET /", 200, &["origin 9101"]),
             ask("web", "GET /once", 503, &["overloaded"]),
+        ],
+    ),
+    example(
+        "revocation.yaml",
+        &[
+            ask("web", "GET /orders/7\nauthorization: Bearer TOKEN_alice", 200, &["origin 9101"]),
+            ask(
+                "web",
+                "GET /orders/7\nauthorization: Bearer TOKEN_mallory",
+                401,
+                &["error=\"invalid_token\""],
+            ),
+            ask("admin", "GET /revocations", 401, &["www-authenticate: bearer"]),
+            ask(
+                "admin",
+                "POST /revocations\nauthorization: Bearer secret\ncontent-length: 19\n\n{\"subject\":\"alice\"}",
+                201,
+                &["\"subject\": \"alice\"", "\"saved\": false"],
+            ),
+            ask("web", "GET /orders/7\nauthorization: Bearer TOKEN_alice", 401, &["unauthenticated"]),
+            ask(
+                "admin",
+                "GET /revocations\nauthorization: Bearer secret",
+                200,
+                &["\"in_file\": 1", "\"count\": 1"],
+            ),
         ],
     ),
     example(

@@ -10,6 +10,7 @@ use tollgate::identity::config::{ConsumersConfig, IdentityConfig};
 use tollgate::identity::jwt::{Checked, Jwt};
 use tollgate::identity::{Identity, Provider, Sources};
 use tollgate::outbound::Outbound;
+use tollgate::outbound::redis::Stores;
 use tollgate::retained::Retained;
 use tollgate::telemetry::metrics::{Metrics, MetricsSettings};
 
@@ -29,7 +30,7 @@ const CONFIG: &str = r#"{ "providers": { "main": { "jwt": {
 static PROVIDER: LazyLock<Arc<Jwt>> = LazyLock::new(|| {
     let identity: IdentityConfig = serde_json::from_str(CONFIG).unwrap();
     let (consumers, plans, roles) = (ConsumersConfig::default(), Default::default(), Default::default());
-    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &roles };
+    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &roles, stores: &Stores::default() };
     let metrics = Metrics::new(&MetricsSettings { max_routes: 1, buckets: Vec::new() }, 1);
     let outbound = Outbound::default();
     let (identity, found) = Identity::compile(sources, (&Retained::default(), &outbound), &metrics);

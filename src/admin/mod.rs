@@ -4,6 +4,7 @@
 //! handed over like them. Whatever writes, and the configuration, asks for the token; without a
 //! token in the configuration they are closed to everyone.
 
+mod revocations;
 mod views;
 
 use crate::listen::ConnInfo;
@@ -67,16 +68,64 @@ impl ServeHttp for Admin {
         }
         let head = session.req_header();
         let method = head.method.clone();
-        let path = head.uri.path().to_owned();
+        let (path, query) = (head.uri.path().to_owned(), head.uri.query().map(str::to_owned));
         let token = head.headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         let snapshot = self.current.load();
         let allowed = token.is_some_and(|token| may(&snapshot, token));
-        let mut answer = self.answer(&method, &path, allowed, &snapshot).await;
+        let mut answer = match path.strip_prefix("/revocations") {
+            Some(rest) if allowed && (rest.is_empty() || rest.starts_with('/')) => {
+                revoked(session, &method, (rest, query.as_deref()), &snapshot).await
+            }
+            _ => self.answer(&method, &path, allowed, &snapshot).await,
+        };
         if method == Method::HEAD {
             answer.body_mut().clear();
         }
         answer
     }
+}
+
+/// The largest body, in bytes.
+const LARGEST_BODY: usize = 16 << 10;
+
+/// How much of a larger one is read away, in bytes.
+const MOST_READ: usize = 1 << 20;
+
+/// What concerns revocations, of somebody who may.
+async fn revoked(
+    session: &mut ServerSession,
+    method: &Method,
+    (rest, query): (&str, Option<&str>),
+    snapshot: &Snapshot,
+) -> Answer {
+    match (method, rest) {
+        (&Method::GET | &Method::HEAD, "") => revocations::list(snapshot, query),
+        (&Method::POST, "") => match body(session).await {
+            Some(body) => revocations::revoke(snapshot, &body).await,
+            None => problem(StatusCode::PAYLOAD_TOO_LARGE, "a revocation has at most 16KiB"),
+        },
+        (&Method::DELETE, id) if !id.is_empty() => {
+            revocations::withdraw(snapshot, id.trim_start_matches('/')).await
+        }
+        _ => problem(StatusCode::NOT_FOUND, "there is nothing here; see /"),
+    }
+}
+
+/// The body of a request, whole; `None` if it is too large or breaks off.
+async fn body(session: &mut ServerSession) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    let mut length = 0;
+    while let Some(part) = session.read_request_body().await.ok()? {
+        length += part.len();
+        if length > MOST_READ {
+            return None;
+        }
+        // Read on, so that the answer is not lost with what was not read.
+        if length <= LARGEST_BODY {
+            body.extend_from_slice(&part);
+        }
+    }
+    (length <= LARGEST_BODY).then_some(body)
 }
 
 /// The token of a bearer; the scheme's case does not count (RFC 9110 section 11.1).
@@ -110,6 +159,7 @@ impl Admin {
             (true, ["reload"]) => as_json(StatusCode::OK, &(self.last_reload)().unwrap_or(Value::Null)),
             (true, ["config"]) if allowed => text(StatusCode::OK, "application/yaml", snapshot.config.view()),
             (true, ["config"]) => unauthorized(snapshot),
+            (_, ["revocations", ..]) => unauthorized(snapshot),
             _ if method != Method::POST => problem(StatusCode::NOT_FOUND, "there is nothing here; see /"),
             _ if !allowed => unauthorized(snapshot),
             (_, ["reload"]) => self.reload().await,
@@ -157,6 +207,9 @@ GET  /routes                                 routes in force
 GET  /upstreams                              upstreams and their endpoints
 GET  /reload                                 what came of the last reload
 GET  /config                                 the configuration in force (token)
+GET  /revocations, /revocations?after=ID     what is revoked, by pages (token)
+POST /revocations                            revoke a key, a token or a subject (token)
+DELETE /revocations/ID                       take a revocation back (token)
 POST /reload                                 read the configuration again (token)
 POST /routes/NAME/off, /on                   switch a route (token)
 POST /upstreams/NAME/ADDRESS/drain, /resume  take an endpoint out, put it back (token)

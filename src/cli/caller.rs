@@ -36,27 +36,33 @@ impl Caller {
         let claims = self.claims.as_deref().map(read).transpose()?.unwrap_or_default();
         let by_token = self.claims.is_some() || !self.scopes.is_empty();
         let subject = claims.get("sub").and_then(Value::as_str).map(str::to_owned);
-        let consumer = self.find(identity, subject.as_deref())?;
+        let said = scopes(&claims).chain(self.scopes.iter().map(String::as_str)).map(Box::from).collect();
+        let claims = Value::Object(claims);
+        let consumer = self.find(identity, subject.as_deref(), &claims)?;
         let of_consumer = || consumer.as_ref().map(|consumer| consumer.name.to_string());
         let subject = subject.or_else(of_consumer).unwrap_or_default();
-        let scopes = scopes(&claims).chain(self.scopes.iter().map(String::as_str)).map(Box::from).collect();
         Ok(Some(Principal {
             provider: self.provider.as_deref().map(Arc::from),
             consumer,
-            claims: Value::Object(claims),
-            scopes,
+            claims,
+            scopes: said,
             ..Principal::new(if by_token { Method::Jwt } else { Method::ApiKey }, subject)
         }))
     }
 
-    fn find(&self, identity: &Identity, subject: Option<&str>) -> Result<Option<Arc<Consumer>>, Problem> {
+    fn find(
+        &self,
+        identity: &Identity,
+        subject: Option<&str>,
+        claims: &Value,
+    ) -> Result<Option<Arc<Consumer>>, Problem> {
         let consumers = identity.consumers();
         if let Some(name) = &self.consumer {
             let unknown = || Problem::new(format!("there is no consumer `{name}`"));
             return consumers.by_name(name).cloned().map(Some).ok_or_else(unknown);
         }
-        let of_provider = self.provider.as_deref().zip(subject);
-        Ok(of_provider.and_then(|(provider, subject)| consumers.by_subject(provider, subject)).cloned())
+        let provider = self.provider.as_deref();
+        Ok(provider.and_then(|provider| consumers.of(provider, subject.unwrap_or_default(), claims)))
     }
 }
 

@@ -209,7 +209,7 @@ fn resolve(document: &mut Document, folder: &Path) {
         absolute_secret(secret, folder);
     }
     if let Some(identity) = &mut document.identity {
-        identity.files().into_iter().for_each(absolute);
+        identity.paths().into_iter().for_each(absolute);
         identity.secrets().into_iter().for_each(|(_, secret)| absolute_secret(secret, folder));
     }
     if let Some(telemetry) = &mut document.telemetry

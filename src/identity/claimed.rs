@@ -13,25 +13,21 @@ pub(super) fn principal(
     claims: Map<String, Value>,
     consumers: &Consumers,
 ) -> Principal {
-    Principal {
-        method,
-        provider: Some(Arc::clone(provider)),
-        consumer: consumers.by_subject(provider, &subject).map(Arc::clone),
-        scopes: scopes::of(&claims),
-        token_id: claims.get("jti").and_then(Value::as_str).map(Into::into),
-        issued_at: seconds(&claims, "iat"),
-        expires_at: seconds(&claims, "exp"),
-        subject,
-        claims: Value::Object(claims),
-    }
+    let scopes = scopes::of(&claims);
+    let token_id = claims.get("jti").and_then(Value::as_str).map(Into::into);
+    let (issued_at, expires_at) = (seconds(&claims, "iat"), seconds(&claims, "exp"));
+    let claims = Value::Object(claims);
+    let consumer = consumers.of(provider, &subject, &claims);
+    let provider = Some(Arc::clone(provider));
+    Principal { method, provider, subject, consumer, claims, scopes, token_id, issued_at, expires_at }
 }
 
 /// The same caller among other consumers, as they are after a reload.
 pub(super) fn among(principal: &Arc<Principal>, consumers: &Consumers) -> Arc<Principal> {
     let provider = principal.provider.as_deref().unwrap_or_default();
-    let consumer = consumers.by_subject(provider, &principal.subject);
-    if consumer == principal.consumer.as_ref() {
+    let consumer = consumers.of(provider, &principal.subject, &principal.claims);
+    if consumer == principal.consumer {
         return Arc::clone(principal);
     }
-    Arc::new(Principal { consumer: consumer.map(Arc::clone), ..Principal::clone(principal) })
+    Arc::new(Principal { consumer, ..Principal::clone(principal) })
 }

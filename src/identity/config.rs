@@ -1,6 +1,7 @@
 //! The text side of identity: providers, consumers, plans.
 
 use super::accounts::AccountConfig;
+use super::admission::AdmitConfig;
 use super::certificate::CertificateConfig;
 use super::forward::ForwardConfig;
 use super::introspection::IntrospectionConfig;
@@ -8,6 +9,7 @@ use super::jwt::{JwtConfig, KeysConfig};
 use super::oidc::OidcConfig;
 use super::passwords::PasswordsConfig;
 use super::signatures::config::{SignaturesConfig, SigningKeyConfig};
+use super::revocations::RevocationsConfig;
 use crate::values::{ByteSize, ConfigPath, Name, Problem, Rate, Secret, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -31,6 +33,8 @@ pub struct IdentityConfig {
     pub passwords: PasswordsConfig,
     /// How signed requests are kept from being sent again.
     pub signatures: SignaturesConfig,
+    /// What does not count any more before its time is over.
+    pub revocations: RevocationsConfig,
 }
 
 impl Default for IdentityConfig {
@@ -42,6 +46,7 @@ impl Default for IdentityConfig {
             token_cache,
             passwords: PasswordsConfig::default(),
             signatures: SignaturesConfig::default(),
+            revocations: RevocationsConfig::default(),
         }
     }
 }
@@ -269,7 +274,15 @@ impl IdentityConfig {
         secrets
     }
 
-    /// The paths of files in it, but for those of secrets.
+    /// All paths of files in it, but for those of secrets: besides [`Self::files`], those that are
+    /// followed or written without a reload.
+    pub fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let of_providers = self.providers.values_mut().flat_map(ProviderConfig::files);
+        let of_accounts = self.accounts.values_mut().flat_map(AccountConfig::files);
+        of_providers.chain(of_accounts).chain(self.revocations.files()).collect()
+    }
+
+    /// The paths of files in it that are read when it is compiled, but for those of secrets.
     pub fn files(&mut self) -> Vec<&mut PathBuf> {
         let of_providers = self.providers.values_mut().flat_map(ProviderConfig::files);
         of_providers.chain(self.accounts.values_mut().flat_map(AccountConfig::files)).collect()
@@ -277,6 +290,15 @@ impl IdentityConfig {
 }
 
 impl ProviderConfig {
+    /// How it makes consumers of subjects that are not listed, with the key of its kind.
+    pub(super) fn admit(&self) -> Option<(&'static str, &AdmitConfig)> {
+        match self {
+            Self::Jwt(config) => config.admit.as_ref().map(|admit| ("jwt", admit)),
+            Self::Introspection(config) => config.admit.as_ref().map(|admit| ("introspection", admit)),
+            Self::Oidc(config) => config.admit.as_ref().map(|admit| ("oidc", admit)),
+        }
+    }
+
     /// The secrets of a provider, with their paths from its name.
     fn secrets(&mut self) -> Vec<SecretAt<'_>> {
         let path = ConfigPath::root();

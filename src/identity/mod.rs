@@ -1,6 +1,7 @@
 //! Who calls: principals, consumers, and who vouches for them.
 
 pub mod accounts;
+mod admission;
 mod audiences;
 pub mod cause;
 pub mod certificate;
@@ -17,23 +18,29 @@ pub mod jwt;
 pub mod keys;
 pub mod oidc;
 pub mod passwords;
+mod pointer;
 pub mod presented;
 mod principal;
+pub mod revocations;
 mod roles;
 mod scopes;
 pub mod signatures;
 mod tokens;
 mod upkeep;
+mod waiting;
 
+pub use admission::AdmitConfig;
 pub use audiences::Audiences;
 pub use client_auth::ClientAuth;
 pub use consumers::{Consumers, Several};
+pub use pointer::Pointer;
 pub use principal::{Consumer, Method, Principal};
 pub use roles::{PermissionConfig, RequestsConfig, Role, RoleConfig, Roles, RolesConfig};
 pub use tokens::TokenCache;
 pub use upkeep::Upkeep;
 
 use crate::outbound::Outbound;
+use crate::outbound::redis::Stores;
 use crate::retained::{Retained, StableId};
 use crate::telemetry::metrics::{AuthMetrics, Metrics};
 use crate::values::{ConfigPath, Finding, Name};
@@ -46,6 +53,7 @@ use oidc::{Jar, Oidc};
 use passwords::{Passwords, PasswordsConfig};
 use signatures::Signatures;
 use signatures::config::SignaturesConfig;
+use revocations::Revocations;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -61,6 +69,8 @@ pub struct Sources<'a> {
     pub plans: &'a BTreeMap<Name, Arc<PlanConfig>>,
     /// What roles they may hold.
     pub roles: &'a RolesConfig,
+    /// What gateways share.
+    pub stores: &'a Stores,
 }
 
 /// [`Sources`], compiled: part of a snapshot, lent to policies while they are compiled.
@@ -75,6 +85,7 @@ pub struct Identity {
     upkeep: Vec<Upkeep>,
     /// Names of cookies that are the gateway's own.
     jars: Vec<Jar>,
+    revocations: Arc<Revocations>,
     /// Providers and accounts that could not be compiled.
     mistaken: HashSet<Name>,
     roles: Roles,
@@ -160,6 +171,13 @@ impl Identity {
                 found.extend(under(&section("providers").key(name), wrong));
                 identity.mistaken.insert(name.clone());
             }
+        }
+        match Revocations::compile(&sources.identity.revocations, retained, sources.stores) {
+            Ok((revocations, upkeep)) => {
+                identity.revocations = revocations;
+                identity.upkeep.push(upkeep);
+            }
+            Err(wrong) => found.extend(under(&section("revocations"), wrong)),
         }
         for (name, config) in &sources.identity.accounts {
             match Account::compile(name.as_str(), config, &building) {
@@ -253,6 +271,11 @@ impl Identity {
     /// What has to be done beside requests.
     pub fn upkeep(&self) -> &[Upkeep] {
         &self.upkeep
+    }
+
+    /// What does not count any more.
+    pub const fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// The known callers.

@@ -240,7 +240,7 @@ pub(super) fn unknown_consumers(config: &RolesConfig, consumers: &Consumers) -> 
     let mut found = Vec::new();
     for (name, role) in config {
         for (at, consumer) in role.consumers.iter().enumerate() {
-            if !known.contains(consumer.as_str()) {
+            if !known.contains(consumer.as_str()) && !consumers.may_admit(consumer) {
                 let path = ConfigPath::root().key("roles").key(name).key("consumers").index(at);
                 let problem = Problem::new(format!("there is no consumer `{consumer}`"))
                     .remedy("define it under `consumers`, or take it out of the role");

@@ -69,13 +69,14 @@ impl Compiler {
     /// # Errors
     /// All that is wrong with it, the warnings among them, each with its path from the root.
     pub fn compile(&self, config: &Arc<Config>) -> Result<Compiled, Vec<Finding>> {
+        let (stores, mut found) = Stores::compile(&config.stores, &self.outbound);
         let sources = identity::Sources {
             identity: &config.identity,
             consumers: &config.consumers,
             plans: &config.plans,
             roles: &config.roles,
+            stores: &stores,
         };
-        let (stores, mut found) = Stores::compile(&config.stores, &self.outbound);
         let (identity, wrong) = Identity::compile(sources, (&self.retained, &self.outbound), &self.metrics);
         found.extend(wrong);
         let mut work = Work {

@@ -1,7 +1,9 @@
 //! Tokens that a server is asked about.
 
-use crate::harness::{Answer, Client, Gateway, Issuer, Mood, now, wait_until};
+use crate::harness::{Answer, Client, Gateway, Issuer, Mood, Origin, answer, now, wait_until};
 use serde_json::json;
+use std::io::Write as _;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 fn gateway(issuer: &Issuer, settings: &str) -> Gateway {
@@ -85,6 +87,63 @@ fn many_with_one_token_ask_once() {
         assert_eq!(thread.join().unwrap(), 200);
     }
     assert_eq!(issuer.asked("/introspect").len(), 1);
+}
+
+/// A server that answers for one token and keeps all others waiting.
+fn slow_but_for(token: &'static str) -> (Origin, mpsc::Sender<()>) {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let origin = Origin::start(move |request, stream| {
+        let said = if request.body == format!("token={token}").as_bytes() {
+            json!({ "active": true, "sub": "alice" })
+        } else {
+            // Until the test ends.
+            let _ = held.lock().map(|held| held.recv());
+            json!({ "active": false })
+        };
+        stream.write_all(&answer("200 OK", "content-type: application/json\r\n", &said.to_string())).is_ok()
+    });
+    (origin, release)
+}
+
+#[test]
+fn a_flood_of_one_client_takes_nobody_elses_calls() {
+    let (server, release) = slow_but_for("good");
+    let gateway = Gateway::start(&format!(
+        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web', trusted_proxies: ['127.0.0.0/8'] }} }}
+identity:
+  providers:
+    partner:
+      introspection: {{ url: 'http://{}/', client_id: gateway, client_secret: s3cret, in_flight: 4, \
+                       cache: 0s, negative: 0s, call: {{ timeout: 60s }} }}
+routes:
+  all:
+    policies: {{ authenticate: {{ any_of: [{{ introspection: partner }}] }} }}
+    to: {{ echo: {{}} }}
+",
+        server.address()
+    ));
+    let web = gateway.web();
+    let by = |client: &str, token: &str| {
+        let fields = format!("x-forwarded-for: {client}\r\nauthorization: Bearer {token}\r\n");
+        Client::new(web).get("example.com", "/", &fields).status
+    };
+    let flood: Vec<_> = (0..12)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let fields = format!("x-forwarded-for: 192.0.2.1\r\nauthorization: Bearer flood-{n}\r\n");
+                Client::new(web).get("example.com", "/", &fields).status
+            })
+        })
+        .collect();
+    wait_until("all calls are under way", || server.received().len() >= 4);
+    for _ in 0..10 {
+        assert_eq!(by("192.0.2.2", "good"), 200, "another client finds a place");
+    }
+    drop(release);
+    let statuses: Vec<u16> = flood.into_iter().map(|one| one.join().unwrap()).collect();
+    let turned_away = statuses.iter().filter(|status| **status == 503).count();
+    assert!(turned_away >= 8, "the flood has its four places and no more: {statuses:?}");
 }
 
 #[test]

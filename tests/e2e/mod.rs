@@ -27,6 +27,7 @@ mod rate_limit;
 mod refusals;
 mod reload;
 mod retries;
+mod revocations;
 mod routing;
 mod signatures;
 mod stores;

@@ -375,3 +375,56 @@ fn keys_come_from_whom_we_trust() {
         assert_eq!(ask(&mut Client::new(gateway.web()), &token).status, status, "{}", ca.display());
     }
 }
+
+/// Subjects that nobody lists are consumers by what is claimed of them, for policies, templates and reloads.
+#[test]
+fn unknown_subjects_are_admitted_as_consumers() {
+    let issuer = Issuer::start();
+    let yaml = |admit: &str| {
+        format!(
+            "admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}
+listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}
+plans: {{ gold: {{}}, free: {{}} }}
+consumers: {{ acme: {{ plan: gold, credentials: [{{ jwt: {{ provider: main, subject: acme }} }}] }} }}
+identity:
+  providers:
+    main: {{ jwt: {{ issuer: '{}', audiences: [api], algorithms: [ES256]{admit} }} }}
+policies:
+  defaults:
+    authenticate: {{ any_of: [{{ jwt: main }}] }}
+    headers: {{ response: {{ set: {{ x-who: '{{consumer.name}}', x-plan: '{{consumer.plan}}', x-groups: '{{consumer.groups}}' }} }} }}
+routes:
+  all: {{ to: {{ echo: {{}} }} }}
+  staff:
+    match: {{ path: /staff }}
+    policies: {{ authorize: {{ groups: [staff], when: 'principal.plan == \"gold\"' }} }}
+    to: {{ echo: {{}} }}
+",
+            issuer.url()
+        )
+    };
+    let admit = ", admit: { groups: /realm/roles, plan: /tier, default_plan: free }";
+    let gateway = Gateway::start(&yaml(admit));
+    let mut client = Client::new(gateway.web());
+    let gold = issuer.token(&json!({ "tier": "gold", "realm": { "roles": ["staff", "x"] } }));
+    let plain = issuer.token(&json!({ "sub": "bob", "tier": "none such" }));
+    let listed = issuer.token(&json!({ "sub": "acme", "tier": "free", "realm": { "roles": ["staff"] } }));
+    let who = |token: &str| {
+        let seen = ask(&mut Client::new(gateway.web()), token);
+        ["x-who", "x-plan", "x-groups"].map(|name| seen.field(name).unwrap_or("-").to_owned()).join(" ")
+    };
+    assert_eq!(who(&gold), "main:alice gold staff,x");
+    assert_eq!(who(&plain), "main:bob free -");
+    assert_eq!(who(&listed), "acme gold -", "who is listed is not admitted");
+    let mut staff = |token: &str| {
+        client.get("example.com", "/staff", &format!("authorization: Bearer {token}\r\n")).status
+    };
+    assert_eq!((staff(&gold), staff(&plain), staff(&listed)), (200, 403, 403));
+    // Tokens that were verified before are of other consumers after a reload.
+    gateway.rewrite(&yaml(", admit: { prefix: 'x-' }"));
+    assert_eq!(gateway.reload().status, 200);
+    assert_eq!(who(&gold), "x-alice - -");
+    gateway.rewrite(&yaml(""));
+    assert_eq!(gateway.reload().status, 200);
+    assert_eq!(who(&gold), "- - -", "nobody's without `admit`");
+}

@@ -6,12 +6,14 @@ mod held;
 mod index;
 mod table;
 
+use super::admission::Admission;
 use super::certificate::ClientCertificate;
 use super::config::{ConsumersConfig, PlanConfig, ProviderConfig};
 use super::signatures::SigningKey;
 use super::{Consumer, Principal};
 use crate::retained::Retained;
 use crate::values::{ConfigPath, Finding, Name, Problem, Sha256};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use table::{Builder, Digest, Table, Twice};
@@ -22,6 +24,8 @@ pub struct Consumers {
     named: Table,
     file: Option<Arc<file::Kept>>,
     from_file: Arc<Table>,
+    /// By provider, how subjects that are not listed become consumers.
+    admissions: BTreeMap<Name, Admission>,
 }
 
 /// A credential that is several consumers'.
@@ -51,10 +55,14 @@ impl Consumers {
                 found.push(Finding::error(at, problem));
             }
         }
+        let admissions = admissions(known, found);
         let (named, twice) = builder.build();
         found.extend(twice.into_iter().map(|twice| Finding::error(path.key(&twice.other), told(&twice))));
-        let mut consumers = Self { named, ..Self::default() };
-        let Some(source) = &config.file else { return consumers };
+        let mut consumers = Self { named, admissions, ..Self::default() };
+        let Some(source) = &config.file else {
+            found.extend(consumers.passed_off(known));
+            return consumers;
+        };
         let at = path.key("file");
         match file::read(source, retained) {
             Ok((kept, table)) => (consumers.file, consumers.from_file) = (Some(kept), table),
@@ -69,6 +77,7 @@ impl Consumers {
             remedy: problem.remedy,
         });
         found.extend(problems.chain(consumers.in_both()).map(|problem| Finding::error(at.clone(), problem)));
+        found.extend(consumers.passed_off(known));
         consumers
     }
 
@@ -134,6 +143,21 @@ impl Consumers {
         [&self.named, &*self.from_file].into_iter()
     }
 
+    /// The consumer that a provider's subject is, listed or admitted by these claims.
+    pub fn of(&self, provider: &str, subject: &str, claims: &Value) -> Option<Arc<Consumer>> {
+        if let Some(listed) = self.by_subject(provider, subject) {
+            return Some(Arc::clone(listed));
+        }
+        // Few providers admit, if any does.
+        let (_, admission) = self.admissions.iter().find(|(name, _)| name.as_str() == provider)?;
+        admission.consumer(claims).map(Arc::new)
+    }
+
+    /// True if a provider could admit a consumer of this name.
+    pub fn may_admit(&self, name: &str) -> bool {
+        self.admissions.values().any(|admission| name.starts_with(admission.prefix()))
+    }
+
     /// The consumer of this name. It looks through all of them: for operators, not for requests.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Consumer>> {
         self.find(|table| (0..table.len() as u32).find(|at| table.name(*at) == name))?.consumer.as_ref()
@@ -154,9 +178,10 @@ impl Consumers {
         self.named.groups().chain(self.from_file.groups()).collect()
     }
 
-    /// The names of plans that consumers have; some more than once.
+    /// The names of plans that consumers have or may be admitted with; some more than once.
     pub fn plans(&self) -> impl Iterator<Item = &str> {
-        self.named.plans().iter().chain(self.from_file.plans()).map(|plan| &*plan.name)
+        let listed = self.named.plans().iter().chain(self.from_file.plans()).map(|plan| &*plan.name);
+        listed.chain(self.admissions.values().flat_map(Admission::plans))
     }
 
     /// How many consumers there are.
@@ -193,6 +218,26 @@ impl Consumers {
         problems
     }
 
+    /// Listed consumers whose names a provider could give to its subjects: these would be taken for them.
+    fn passed_off(&self, known: Known<'_>) -> Vec<Finding> {
+        let tables = || [&self.named, &*self.from_file].into_iter();
+        let mut found = Vec::new();
+        for (provider, admission) in &self.admissions {
+            let mut listed = tables().flat_map(|table| (0..table.len() as u32).map(|at| table.name(at)));
+            let kind = known.providers.get(provider).and_then(|config| Some(config.admit()?.0));
+            let taken = listed.find(|name| name.starts_with(admission.prefix()));
+            let Some((name, kind)) = taken.zip(kind) else { continue };
+            let problem = Problem::new(format!(
+                "the name of the consumer `{name}` begins with `{}`: a subject of the provider could be taken for it",
+                admission.prefix()
+            ))
+            .remedy("give `admit` another `prefix`, or the consumer another name");
+            let path = ConfigPath::root().key("identity").key("providers").key(provider);
+            found.push(Finding::error(path.key(kind).key("admit"), problem));
+        }
+        found
+    }
+
     /// What stands both in the configuration and in the file.
     fn in_both(&self) -> Vec<Problem> {
         let names = (0..self.named.len() as u32).map(|at| self.named.name(at));
@@ -214,6 +259,24 @@ impl Consumers {
             .map(|(what, first, other)| told(&Twice { what, first: first.into(), other: other.into() }))
             .collect()
     }
+}
+
+fn admissions(known: Known<'_>, found: &mut Vec<Finding>) -> BTreeMap<Name, Admission> {
+    let mut admissions = BTreeMap::new();
+    for (name, provider) in known.providers {
+        let Some((kind, config)) = provider.admit() else { continue };
+        match Admission::compile(name, config, known.plans) {
+            Ok(admission) => {
+                admissions.insert(name.clone(), admission);
+            }
+            Err(wrong) => {
+                let path = ConfigPath::root().key("identity").key("providers").key(name);
+                let path = path.key(kind).key("admit");
+                found.extend(wrong.into_iter().map(|finding| finding.under(&path)));
+            }
+        }
+    }
+    admissions
 }
 
 fn told(twice: &Twice) -> Problem {

@@ -97,6 +97,7 @@ impl State {
             seed: Seed::new(),
             known: Cache::with_weighter(usual, bytes, Weight),
             flights: Arc::default(),
+            room: Arc::default(),
             breaker: Breaker::default(),
         }
     }

@@ -1,3 +1,4 @@
+use crate::identity::AdmitConfig;
 use crate::identity::audiences::Audiences;
 use crate::identity::client_auth::ClientAuth;
 use crate::identity::presented::TokenPlace;
@@ -59,6 +60,9 @@ pub struct IntrospectionConfig {
     /// Whether the upstream gets the token too. Default true.
     #[serde(default = "yes")]
     pub forward: bool,
+    /// Makes consumers of subjects that `consumers` does not list. Default: they are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admit: Option<AdmitConfig>,
     /// The call itself. Its time is 2s here unless given.
     #[serde(default = "two_seconds")]
     pub call: CallConfig,

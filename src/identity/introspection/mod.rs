@@ -14,6 +14,7 @@ use super::flights::Flights;
 use super::presented::Places;
 use super::principal::{Method, Principal};
 use super::tokens::{Id, Prefix};
+use super::waiting::WaitingRoom;
 use super::{Consumers, claimed, json};
 use crate::outbound::Client;
 use crate::values::ServiceUrl;
@@ -24,6 +25,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,8 @@ pub struct State {
     seed: super::tokens::Seed,
     known: Cache<Id, Arc<Known>, Weight>,
     flights: Arc<Flights<Id, Told>>,
+    /// The calls in flight, by whose they are.
+    room: Arc<WaitingRoom>,
     breaker: Breaker,
 }
 
@@ -126,8 +130,14 @@ impl Introspection {
         self.inner.forward
     }
 
-    /// Looks a token up; the time by both clocks, and `clock` tells seconds since 1970 later.
-    pub fn look<'a>(&'a self, token: Cow<'a, str>, now: Instant, clock: fn() -> u64) -> Looked<'a> {
+    /// Looks up a token of this client; the time by both clocks, and `clock` tells seconds since 1970
+    /// later.
+    pub fn look<'a>(
+        &'a self,
+        token: Cow<'a, str>,
+        client: IpAddr,
+        (now, clock): (Instant, fn() -> u64),
+    ) -> Looked<'a> {
         let inner = &self.inner;
         if token.len() > inner.max_size {
             return Looked::Known(Err(Cause::TooLarge.with(format!("{} bytes", token.len()))));
@@ -136,23 +146,31 @@ impl Introspection {
         let known = inner.state.known.get(&id);
         match known.as_ref().filter(|known| now < known.fresh_until) {
             Some(known) => Looked::Known(inner.whose(id, known, clock())),
-            None => Looked::Ask(Box::pin(self.ask(id, token, known, clock))),
+            None => Looked::Ask(Box::pin(self.ask((id, token, client), known, clock))),
         }
     }
 
     async fn ask(
         &self,
-        id: Id,
-        token: Cow<'_, str>,
+        (id, token, client): (Id, Cow<'_, str>, IpAddr),
         before: Option<Arc<Known>>,
         clock: fn() -> u64,
     ) -> Result<Arc<Principal>, Refused> {
         let inner = &self.inner;
         let call = || {
             let (inner, token) = (Arc::clone(inner), token.into_owned());
-            async move { inner.call(id, &token, clock()).await }
+            async move {
+                // Whoever has the most calls under way makes room for those of others. Whoever asked about
+                // the same token meanwhile loses with it.
+                let mut place = inner.state.room.enter(client, inner.in_flight).ok_or(Down)?;
+                tokio::select! {
+                    told = inner.call(id, &token, clock()) => told,
+                    () = place.lost() => Err(Down),
+                }
+            }
         };
-        let told = inner.state.flights.join(id, inner.in_flight, call).await.unwrap_or(Err(Down));
+        // Those without a place end at once.
+        let told = inner.state.flights.join(id, 2 * inner.in_flight, call).await.unwrap_or(Err(Down));
         let stale = |known: &Arc<Known>| Instant::now() < known.fresh_until + inner.stale;
         match (told, before) {
             (Ok(known), _) => inner.whose(id, &known, clock()),

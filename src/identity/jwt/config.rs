@@ -1,4 +1,5 @@
 use super::Algorithm;
+use crate::identity::AdmitConfig;
 use crate::identity::audiences::Audiences;
 use crate::identity::presented::TokenPlace;
 use crate::outbound::CallConfig;
@@ -53,6 +54,9 @@ pub struct JwtConfig {
     /// Whether the upstream gets the token too. Default true.
     #[serde(default = "yes")]
     pub forward: bool,
+    /// Makes consumers of subjects that `consumers` does not list. Default: they are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admit: Option<AdmitConfig>,
 }
 
 fn expiry() -> Vec<String> {

@@ -6,7 +6,6 @@ mod schedule;
 mod set;
 #[cfg(test)]
 mod tests;
-pub(in crate::identity) mod waiting;
 
 pub use key::{Key, Origin};
 pub use remote::{Location, NoKey, RemoteKeys, Source, Wait};

@@ -3,9 +3,9 @@
 use super::key::Origin;
 use super::schedule::{after_failures, after_success};
 use super::set::{KeySet, Read};
-use super::waiting::WaitingRoom;
 use crate::identity::json;
 use crate::identity::jwt::Algorithm;
+use crate::identity::waiting::WaitingRoom;
 use crate::outbound::{Answer, Call, Client};
 use crate::retained::Carried;
 use crate::telemetry::random;

@@ -88,6 +88,7 @@ impl Oidc {
 /// What an ID token has to be, as any token.
 fn id_tokens(config: &OidcConfig) -> JwtConfig {
     JwtConfig {
+        admit: None,
         issuer: config.issuer.clone(),
         audiences: Audiences::Of(vec![config.client_id.clone()]),
         algorithms: config.algorithms.clone(),

@@ -1,6 +1,7 @@
 //! The text side of a login.
 
 use super::seal::{MOST_KEYS, SHORTEST_KEY};
+use crate::identity::AdmitConfig;
 use crate::identity::client_auth::{ClientAuth, Credentials};
 use crate::identity::jwt::Algorithm;
 use crate::outbound::CallConfig;
@@ -63,6 +64,9 @@ pub struct OidcConfig {
     /// The claims that a session keeps besides `sub`. Default: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims: Option<Vec<String>>,
+    /// Makes consumers of subjects that `consumers` does not list. Default: they are none. Claims that a session does not keep are not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admit: Option<AdmitConfig>,
     /// The cookies.
     pub cookies: CookiesConfig,
     /// How long sessions hold.

@@ -14,7 +14,7 @@ pub mod hash;
 
 pub use config::PasswordsConfig;
 
-use super::keys::waiting::WaitingRoom;
+use super::waiting::WaitingRoom;
 use super::{Consumers, Method, Principal};
 use crate::retained::{Retained, StableId};
 use aws_lc_rs::{hmac, rand};

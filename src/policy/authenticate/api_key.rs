@@ -1,6 +1,7 @@
 //! A consumer's API key, in a header, a query parameter or a cookie.
 
-use super::{Attempt, Refusal};
+use super::{Attempt, REVOKED, Refusal};
+use crate::identity::revocations::Revocations;
 use crate::identity::{Consumers, Identity};
 use crate::message::cookies;
 use crate::policy::context::{HeaderEdit, PolicyContext};
@@ -50,6 +51,7 @@ pub(super) struct ApiKey {
     cookie: Option<Box<str>>,
     forward: bool,
     consumers: Arc<Consumers>,
+    revocations: Arc<Revocations>,
 }
 
 /// What was presented.
@@ -103,6 +105,7 @@ impl ApiKey {
             cookie: config.cookie.as_deref().map(Box::from),
             forward: config.forward,
             consumers: Arc::clone(identity.consumers()),
+            revocations: Arc::clone(identity.revocations()),
         })
     }
 
@@ -119,7 +122,11 @@ impl ApiKey {
         }
         // What is compared are digests of keys, in constant time: nothing of a key shows in how long
         // it takes (RFC 9110 says nothing of this; every other way invites measuring).
-        match self.consumers.by_api_key(&Sha256::of(&key)) {
+        let digest = Sha256::of(&key);
+        match self.consumers.by_api_key(&digest) {
+            Some(_) if self.revocations.refuses_key(&digest) => {
+                Attempt::Refused(Refusal::new(REVOKED, "an API key that was revoked"))
+            }
             Some(principal) => Attempt::Admitted(Arc::clone(principal).into()),
             None => Attempt::Refused(Refusal::new("unknown_key", "an API key that nobody has")),
         }

@@ -21,6 +21,7 @@ use super::context::{HeaderEdit, PolicyContext, SignedBody};
 use super::shared::whole_body::WholeBody;
 use super::{CompileEnv, Policy, Reply, Step, Verdict};
 use crate::identity::Principal;
+use crate::identity::revocations::Revocations;
 use crate::rejection::Rejection;
 use crate::telemetry::metrics::AuthMetrics;
 use crate::values::{ConfigPath, Finding, Problem, Sha256};
@@ -54,10 +55,14 @@ pub struct Authenticate {
     optional: bool,
     /// Counts requests without a credential.
     none: Arc<AuthMetrics>,
+    revocations: Arc<Revocations>,
 }
 
 /// The caller is not known.
 pub const UNAUTHENTICATED: &str = "unauthenticated";
+
+/// The caller or its credential was revoked: the word for the log and the metric.
+const REVOKED: &str = "revoked";
 
 /// Who would know the caller is not there.
 pub const UNAVAILABLE: &str = "authentication_unavailable";
@@ -132,6 +137,13 @@ impl Refusal {
     }
 }
 
+/// What becomes of a caller that was revoked.
+enum Revoked {
+    /// As if the session had ended: whoever can may begin another one.
+    Lapsed,
+    Refused(Refusal),
+}
+
 impl Authenticate {
     /// How to refuse a caller that passed without a credential and gets no further: 401, with what
     /// it may prove itself by.
@@ -182,7 +194,8 @@ impl Policy for Authenticate {
             return Err(found);
         }
         let none = env.identity.counters("_none", None);
-        Ok(Self { ways: ways.into(), optional: config.optional, none })
+        let revocations = Arc::clone(env.identity.revocations());
+        Ok(Self { ways: ways.into(), optional: config.optional, none, revocations })
     }
 
     fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
@@ -198,12 +211,27 @@ impl Policy for Authenticate {
                     another.get_or_insert((at, refusal));
                     continue;
                 }
-                Attempt::Admitted(admission) => self.admit(at, admission, head, cx),
+                Attempt::Admitted(admission) => match self.counts(way, &admission) {
+                    Ok(()) => self.admit(at, admission, head, cx),
+                    Err(Revoked::Lapsed) => {
+                        lapsed.get_or_insert((at, REVOKED));
+                        continue;
+                    }
+                    Err(Revoked::Refused(refusal)) => self.refuse(at, &refusal, cx),
+                },
                 Attempt::Refused(refusal) => self.refuse(at, &refusal, cx),
                 Attempt::Answer(cause, reply) => self.answer(at, cause, reply, cx),
                 Attempt::Wait(outcome) => {
                     return Step::Wait(Box::pin(async move {
-                        match outcome.await {
+                        let outcome = match outcome.await {
+                            Outcome::Admitted(admission) => match self.counts(way, &admission) {
+                                Ok(()) => Outcome::Admitted(admission),
+                                Err(Revoked::Lapsed) => Outcome::Lapsed(REVOKED),
+                                Err(Revoked::Refused(refusal)) => Outcome::Refused(refusal),
+                            },
+                            outcome => outcome,
+                        };
+                        match outcome {
                             Outcome::Lapsed(cause) => match self.nobody(Some((at, cause)), head, cx) {
                                 Step::Continue => Verdict::Continue,
                                 Step::Answer(reply) => Verdict::Answer(reply),
@@ -265,6 +293,19 @@ impl From<Verdict> for Step<'_> {
 }
 
 impl Authenticate {
+    /// Whether a caller that proved who it is still counts.
+    fn counts(&self, way: &Way, admission: &Admission) -> Result<(), Revoked> {
+        if !self.revocations.refuses(&admission.principal) {
+            return Ok(());
+        }
+        if matches!(way, Way::Oidc(_)) {
+            return Err(Revoked::Lapsed);
+        }
+        let is_bearer = matches!(way, Way::Jwt(_) | Way::Introspection(_));
+        let error = is_bearer.then_some("invalid_token");
+        Err(Revoked::Refused(Refusal { error, ..Refusal::new(REVOKED, "it was revoked") }))
+    }
+
     fn admit(
         &self,
         at: usize,

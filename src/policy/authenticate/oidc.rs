@@ -88,7 +88,7 @@ impl Login {
         let provider = &self.provider.name;
         let principal = Principal {
             provider: Some(Arc::clone(provider)),
-            consumer: self.consumers.by_subject(provider, session.subject()).map(Arc::clone),
+            consumer: self.consumers.of(provider, session.subject(), &session.claims),
             claims: session.claims.clone(),
             scopes: session.scopes(),
             // What revocations know a session by.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::identity::{Identity, RolesConfig, Sources, config::ConsumersConfig, config::IdentityConfig};
 use crate::outbound::Outbound;
+use crate::outbound::redis::Stores;
 use crate::retained::Retained;
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use std::collections::BTreeMap;
@@ -16,8 +17,13 @@ fn identity() -> Arc<Identity> {
     );
     let consumers: ConsumersConfig = serde_json::from_str(&json).unwrap();
     let (identity, plans) = (IdentityConfig::default(), BTreeMap::new());
-    let sources =
-        Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &RolesConfig::new() };
+    let sources = Sources {
+        identity: &identity,
+        consumers: &consumers,
+        plans: &plans,
+        roles: &RolesConfig::new(),
+        stores: &Stores::default(),
+    };
     let metrics = Metrics::new(&MetricsSettings::default(), 1);
     let (identity, found) =
         Identity::compile(sources, (&Retained::default(), &Outbound::default()), &metrics);

@@ -128,7 +128,7 @@ impl Way {
         match self {
             Self::ApiKey(way) => way.attempt(head, cx),
             Self::Jwt(provider) => jwt::attempt(provider, head, cx),
-            Self::Introspection(provider) => introspection::attempt(provider, head),
+            Self::Introspection(provider) => introspection::attempt(provider, head, cx),
             Self::Oidc(login) => login.attempt(head, cx),
             Self::Certificate(way) => way.attempt(cx),
             Self::Basic(way) => way.attempt(head, cx),

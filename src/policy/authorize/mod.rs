@@ -8,7 +8,6 @@
 
 mod config;
 mod need;
-mod pointer;
 mod reach;
 
 #[cfg(test)]
@@ -20,13 +19,13 @@ pub use reach::Callers;
 use super::context::PolicyContext;
 use super::shared::cel::Condition;
 use super::{CompileEnv, Policy, Step, at};
+use crate::identity::Pointer;
 use crate::identity::{Identity, Method, Role};
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Name, Problem};
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use need::{Claims, Denial, Need};
 use pingora_http::RequestHeader;
-use pointer::Pointer;
 use std::sync::Arc;
 
 /// The caller may not do this.

@@ -1,7 +1,7 @@
 //! One thing that is asked of a caller.
 
 use super::config::{RoleConfig, Wanted};
-use super::pointer::Pointer;
+use crate::identity::Pointer;
 use crate::identity::{Principal, Role, Roles};
 use crate::message::method::{Method, MethodSet};
 use crate::policy::context::PolicyContext;

@@ -219,6 +219,9 @@ impl State {
                 scrape.add(&table::STORE_CALLS, &[store, outcome], *calls as f64);
             }
         }
+        if let Some(revocations) = self.revocations.lock().as_ref() {
+            scrape.add(&table::REVOCATIONS, &[], revocations() as f64);
+        }
         let dropped = self.access_log_dropped.load(Ordering::Relaxed);
         scrape.add(&table::ACCESS_LOG_DROPPED, &[], dropped as f64);
         scrape.add(&table::BODY_MEMORY, &[], self.body_memory.load(Ordering::Relaxed) as f64);

@@ -137,6 +137,9 @@ pub struct StoreCount {
 /// The stores by name, asked at each scrape.
 pub type StoresOf = dyn Fn() -> BTreeMap<String, StoreCount> + Send + Sync;
 
+/// How many revocations there are, asked at each scrape.
+pub type RevocationsOf = dyn Fn() -> usize + Send + Sync;
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -163,6 +166,7 @@ struct State {
     connections: Mutex<Option<Box<ConnectionsOf>>>,
     endpoints: Mutex<Option<Box<EndpointsOf>>>,
     stores: Mutex<Option<Box<StoresOf>>>,
+    revocations: Mutex<Option<Box<RevocationsOf>>>,
     access_log_dropped: Arc<AtomicU64>,
     body_memory: Arc<AtomicU64>,
     snapshots: Arc<()>,
@@ -199,6 +203,7 @@ impl Metrics {
             connections: Mutex::default(),
             endpoints: Mutex::default(),
             stores: Mutex::default(),
+            revocations: Mutex::default(),
             access_log_dropped: Arc::default(),
             body_memory: Arc::default(),
             snapshots: Arc::default(),
@@ -348,6 +353,11 @@ impl Metrics {
     /// Says who knows the stores. It is asked at each scrape.
     pub fn set_stores_source(&self, stores: Box<StoresOf>) {
         *self.state.stores.lock() = Some(stores);
+    }
+
+    /// Says who knows what is revoked. It is asked at each scrape.
+    pub fn set_revocations_source(&self, revocations: Box<RevocationsOf>) {
+        *self.state.revocations.lock() = Some(revocations);
     }
 
     /// Says who knows about the connections of a listener. It is asked at each scrape and may lock.

@@ -64,6 +64,8 @@ table! {
         "Answers of the gateway's own that refuse a request, by their code.";
     AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]
         "Requests that a policy authenticate looked at: admitted, anonymous, missing (no credential), or why the credential was refused. Provider is _none where a method has none, and so is the method of a request without a credential.";
+    REVOCATIONS GAUGE "tollgate_revocations" []
+        "What is revoked by the admin listener and by other gateways; those of a file are not among them.";
     DENIALS COUNTER "tollgate_authorize_denied_total" ["cause"]
         "Requests of callers that may not do what they asked for, by what a policy authorize missed.";
     LIMITS COUNTER "tollgate_limit_decisions_total" ["place", "limit", "outcome"]

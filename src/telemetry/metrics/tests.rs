@@ -271,6 +271,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     limit.would_refuse();
     metrics.access_log_dropped().fetch_add(3, Ordering::Relaxed);
     let (listener_name, certificate) = ("public".to_owned(), "tls/\"a\\b\".crt".to_owned());
+    metrics.set_revocations_source(Box::new(|| 4));
     metrics.set_certificates(vec![CertificateExpiry {
         listener: listener_name,
         certificate,
@@ -294,6 +295,7 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_connections_refused_total{listener=\"public\",cause=\"client\"} 3",
         "tollgate_limit_decisions_total{place=\"routes.a.policies.rate_limit\",limit=\"client_ip\",outcome=\"refused\"} 1",
         "tollgate_limit_keys 3",
+        "tollgate_revocations 4",
         "tollgate_store_connected{store=\"shared\"} 1",
         "tollgate_store_connect_failures_total{store=\"shared\"} 2",
         "tollgate_store_calls_total{store=\"shared\",outcome=\"answered\"} 5",

@@ -1,4 +1,5 @@
-//! Who waits for a key that is not there yet.
+//! Who waits for somebody else's answer: for a key that is not there yet, or for what a server tells of a
+//! token.
 //!
 //! Anybody can make tokens with key names that nobody ever published. Each asks for a fetch, and
 //! three things must not come of it:
@@ -16,6 +17,9 @@
 //!   IPv6. What is left: an attacker with as many addresses as there are places can, for the second
 //!   until the next fetch, turn away requests with a new key that the issuer did not publish before it
 //!   signed with it; and only these, since known keys never wait.
+//!
+//! Likewise with tokens that a server is asked about: whoever comes with ever other ones has its own calls
+//! given up for those of others.
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +27,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// The places to wait for one issuer's keys.
+/// The places to wait for one issuer's keys, or for one server's answers.
 #[derive(Debug, Default)]
 pub struct WaitingRoom {
     inner: Mutex<Inner>,

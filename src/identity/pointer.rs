@@ -5,10 +5,14 @@ use serde_json::Value;
 
 /// A JSON pointer, taken apart once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pointer(Box<[Box<str>]>);
+pub struct Pointer(Box<[Box<str>]>);
 
 impl Pointer {
-    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+    /// Takes a text apart.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let wrong = |remedy: &str| {
             let shown: String = text.chars().take(80).collect();
             Problem::new(format!("`{shown}` is not a JSON pointer")).remedy(remedy.to_owned())
@@ -25,7 +29,7 @@ impl Pointer {
     }
 
     /// The texts where it points to: those of a list, or the one that stands there.
-    pub(super) fn texts<'v>(&self, value: &'v Value) -> impl Iterator<Item = &'v str> + Clone + use<'v> {
+    pub fn texts<'v>(&self, value: &'v Value) -> impl Iterator<Item = &'v str> + Clone + use<'v> {
         let found = self.0.iter().try_fold(value, |value, step| match value {
             Value::Object(map) => map.get(&**step),
             Value::Array(list) => step.parse::<usize>().ok().and_then(|at| list.get(at)),
