@@ -14,6 +14,7 @@ use crate::listen::inherited::{self, Inherited};
 use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
 use crate::outbound::redis;
 use crate::policy::shared::gcra;
+use crate::policy::shared::in_flight::InFlight;
 use crate::proxy::Gateway;
 use crate::proxy::app::App;
 use crate::retained::Retained;
@@ -136,7 +137,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     count_connections(&in_force);
     count_endpoints(&in_force);
     count_stores(&in_force);
-    count_limit_keys(&in_force, &compiler.retained);
+    count_limits(&in_force, &compiler.retained);
     count_revocations(&in_force);
     let most = reload::most_connections(&config, reload::descriptor_limit());
     in_force.listeners.limit_connections(most);
@@ -215,8 +216,10 @@ fn count_connections(in_force: &InForce) {
     }));
 }
 
-/// Lets a scrape ask how many keys limits remember.
-fn count_limit_keys(in_force: &InForce, retained: &Arc<Retained>) {
+/// Lets a scrape ask how many keys limits remember, and how many requests in flight are bounded.
+fn count_limits(in_force: &InForce, retained: &Arc<Retained>) {
+    let bounded = Arc::clone(retained);
+    in_force.metrics.set_bounded_source(Box::new(move || Some(InFlight::of(&bounded)?.permits())));
     let retained = Arc::clone(retained);
     in_force.metrics.set_limit_keys_source(Box::new(move || {
         let store = gcra::Store::of(&retained)?;

@@ -107,6 +107,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "policies: { defaults: { rate_limit: { cost: { header: x }, rate: 1/s } } }\n",
     ),
     ("rate_limit_in_words", "policies: { defaults: { rate_limit: 100/s } }\n"),
+    ("concurrency_of_none", "policies: { defaults: { concurrency: { max: 0 } } }\n"),
     ("plan_of_no_rate", "plans: { gold: { rate: fast } }\n"),
     ("unknown_coding", "policies: { defaults: { compress: { codings: [deflate] } } }\n"),
     ("enforced_policy_off", "policies: { enforced: { headers: off } }\n"),
@@ -304,6 +305,10 @@ const COMPILED: &[(&str, &str)] = &[
     (
         "rate_limits",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { rate: 1/d, burst: 500 }\n  free: {}\nroutes:\n  a: { match: { path: /a }, policies: { rate_limit: {} }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { rate_limit: [{ rate: 1/s }, { rate: 2/s }] }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { rate_limit: { rate: 5/s, cost: 6 } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { rate_limit: { rate: 5/s, cost: { cel: request.path } } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { rate_limit: { key: consumer, plan: true } }, to: { echo: {} } }\n",
+    ),
+    (
+        "concurrency",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { concurrency: 5 }\nconsumers:\n  acme: { plan: gold }\nroutes:\n  a: { match: { path: /a }, policies: { concurrency: {} }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { concurrency: [{ max: 1 }, { max: 2 }] }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { concurrency: [] }, to: { echo: {} } }\n",
     ),
     (
         "rate_limits_that_limit_nobody",

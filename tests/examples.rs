@@ -380,6 +380,25 @@ const EXAMPLES: &[Example] = &[
             ),
         ],
     ),
+    Example {
+        name: "concurrency.yaml",
+        asks: &[
+            ask("web", "GET /reports", 200, &["origin"]),
+            ask("web", "GET /orders/7\nx-api-key: demo-key-of-acme-inc", 200, &["origin"]),
+        ],
+        more: |gateway| {
+            let refused = || Client::new(gateway.web()).get("a", "/reports", "").status == 429;
+            wait_until("one is refused while the other is in flight", || {
+                let mut slow = Client::new(gateway.web());
+                // Its body does not come yet: it stays in flight, unless it was refused itself.
+                slow.write("POST /reports HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n");
+                let was_refused = refused();
+                slow.write("x");
+                slow.read(false).status == 200 && was_refused
+            });
+            wait_until("it has ended", || !refused());
+        },
+    },
     example(
         "conditions.yaml",
         &[

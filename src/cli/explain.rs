@@ -144,7 +144,8 @@ fn describe(
             judge(out, &authorize.explain(head, cx), cx);
         }
     }
-    let limits: Vec<String> = chain.rate_limits().map(|(_, limit)| limit.explain(cx)).collect();
+    let rates = chain.rate_limits().map(|(_, limit)| limit.explain(cx));
+    let limits: Vec<String> = rates.chain(chain.bounds().map(|(_, bound)| bound.explain(cx))).collect();
     if !limits.is_empty() {
         let _ = writeln!(out, "\nLimits for this caller:");
     }

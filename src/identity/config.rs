@@ -78,6 +78,9 @@ pub struct PlanConfig {
     /// The most at once. Default: the number of `rate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<NonZeroU32>,
+    /// How many requests may be in flight. Default: the plan says nothing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<NonZeroU32>,
 }
 
 /// A known caller.

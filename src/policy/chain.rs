@@ -3,6 +3,7 @@
 
 use super::authenticate::Authenticate;
 use super::authorize::Authorize;
+use super::concurrency::{Bound, Concurrency};
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::rate_limit::{CallerLimits, ClientLimits, Limit};
@@ -141,6 +142,8 @@ the_list! {
     authorize: Authorize, enforced authorize;
     /// By the caller, its plan or its claims: those that may do it, before it costs anything.
     rate_limit: CallerLimits, enforced rate_limit;
+    /// After all that may refuse it for what it is: whoever is refused is in flight nowhere.
+    concurrency: Concurrency, enforced concurrency;
     /// Looks at the body after all policies have passed the head: who may not ask at all does not get
     /// to make us hold one.
     content_digest: ContentDigest;
@@ -297,6 +300,17 @@ impl Chain {
                 _ => &[],
             };
             limits.iter().map(move |limit| (origin, limit))
+        })
+    }
+
+    /// The bounds of requests in flight, each with where its policy comes from.
+    pub fn bounds(&self) -> impl Iterator<Item = (&Origin, &Bound)> {
+        self.origins.iter().zip(&self.head).flat_map(|(origin, policy)| {
+            let bounds = match policy {
+                Compiled::Concurrency(policy) => policy.bounds(),
+                _ => &[],
+            };
+            bounds.iter().map(move |bound| (origin, bound))
         })
     }
 

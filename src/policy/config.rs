@@ -2,8 +2,8 @@
 //! each other.
 
 use super::{
-    authenticate, authorize, body_limit, compress, content_digest, cors, grpc_web, headers, ip_access,
-    rate_limit, rewrite, upstream_auth,
+    authenticate, authorize, body_limit, compress, concurrency, content_digest, cors, grpc_web, headers,
+    ip_access, rate_limit, rewrite, upstream_auth,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -96,6 +96,9 @@ pub struct Policies {
     /// How often requests may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Setting<rate_limit::RateLimitConfig>>,
+    /// How many requests may be in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Setting<concurrency::ConcurrencyConfig>>,
     /// How large a request's body may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Setting<body_limit::BodyLimitConfig>>,
@@ -132,6 +135,9 @@ pub struct EnforcedPolicies {
     /// How often requests may come. A route's own have to admit them as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<rate_limit::RateLimitConfig>,
+    /// How many requests may be in flight. A route's own bounds hold as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<concurrency::ConcurrencyConfig>,
     /// Who calls. A route's own must come to the same caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authenticate: Option<authenticate::AuthenticateConfig>,

@@ -1,6 +1,7 @@
 //! What a policy may see and change of a request: never a session, never another policy's state.
 
 use super::compress::Coder;
+use super::shared::in_flight::Permit;
 use super::shared::whole_body::WholeBody;
 use super::{grpc_web, rate_limit};
 use crate::identity::Principal;
@@ -47,6 +48,8 @@ pub struct PolicyContext {
     pub body_need: Option<WholeBody>,
     /// `rate_limit`: what limits did to it.
     pub limits: Vec<rate_limit::Mark>,
+    /// `concurrency`: what it is in flight by. They are given back with this.
+    pub permits: Vec<Permit>,
     /// Whether a policy wants to see the answer's body.
     pub watches_answer: bool,
     /// `compress`: what codes the answer, unless it stays as it is.
@@ -74,6 +77,7 @@ impl PolicyContext {
             body_limit: u64::MAX,
             body_need: None,
             limits: Vec::new(),
+            permits: Vec::new(),
             watches_answer: false,
             coder: None,
             web_call: None,

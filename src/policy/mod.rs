@@ -9,6 +9,7 @@ pub mod authorize;
 pub mod body_limit;
 pub mod chain;
 pub mod compress;
+pub mod concurrency;
 pub mod config;
 pub mod content_digest;
 pub mod context;

@@ -80,17 +80,22 @@ pub(super) fn certificates(
 }
 
 fn limits(chain: &Chain, asks_who_calls: bool) -> impl Iterator<Item = Finding> {
-    chain.rate_limits().filter_map(move |(origin, limit)| {
-        let name = limit.name();
-        let problem = if limit.is_for_plans_alone() && !asks_who_calls {
+    let rates = chain.rate_limits().map(|(origin, limit)| {
+        (origin, limit.name(), limit.key(), limit.needs_caller(), limit.is_for_plans_alone())
+    });
+    let bounds = chain.bounds().map(|(origin, bound)| {
+        (origin, bound.name(), bound.key(), bound.needs_caller(), bound.is_for_plans_alone())
+    });
+    rates.chain(bounds).filter_map(move |(origin, name, key, needs_caller, for_plans_alone)| {
+        let problem = if for_plans_alone && !asks_who_calls {
             Problem::new(format!(
                 "the limit `{name}` limits nobody: it goes by plans, and nothing asks who calls"
             ))
-            .remedy("add `authenticate` where it is in force, or give it a `rate` for callers without a plan")
-        } else if limit.needs_caller() && !asks_who_calls {
+            .remedy("add `authenticate` where it is in force, or a number for callers without a plan")
+        } else if needs_caller && !asks_who_calls {
             Problem::new(format!("all requests count together at the limit `{name}`: nothing asks who calls"))
                 .remedy("add `authenticate` where it is in force, or another `key` such as `client_ip`")
-        } else if limit.key().is_chosen_by_client() {
+        } else if key.is_chosen_by_client() {
             Problem::new(format!(
                 "clients can evade the limit `{name}`: they choose what it tells them apart by"
             ))
@@ -105,8 +110,8 @@ fn limits(chain: &Chain, asks_who_calls: bool) -> impl Iterator<Item = Finding> 
 /// Plans that nobody has, and rates of plans that nothing goes by.
 fn plans(config: &Config, identity: &Identity, chains: &[Arc<Chain>]) -> Vec<Finding> {
     let had: HashSet<&str> = identity.consumers().plans().collect();
-    let goes_by_plans =
-        chains.iter().flat_map(|chain| chain.rate_limits()).any(|(_, limit)| limit.goes_by_plans());
+    let by_rate = chains.iter().flat_map(|chain| chain.rate_limits()).any(|(_, limit)| limit.goes_by_plans());
+    let by_bound = chains.iter().flat_map(|chain| chain.bounds()).any(|(_, bound)| bound.goes_by_plans());
     let mut found = Vec::new();
     for (name, plan) in &config.plans {
         let path = ConfigPath::root().key("plans").key(name);
@@ -114,10 +119,19 @@ fn plans(config: &Config, identity: &Identity, chains: &[Arc<Chain>]) -> Vec<Fin
             let problem = Problem::new(format!("no consumer has the plan `{name}`"))
                 .remedy("give it to a consumer, or take it away");
             found.push(Finding::warning(path, problem));
-        } else if plan.rate.is_some() && !goes_by_plans {
-            let problem = Problem::new(format!("no limit goes by the rate of the plan `{name}`"))
-                .remedy("add `rate_limit: { key: consumer, plan: true }` to a route or to the defaults");
-            found.push(Finding::warning(path.key("rate"), problem));
+            continue;
+        }
+        for (field, is_idle, policy) in [
+            ("rate", plan.rate.is_some() && !by_rate, "rate_limit"),
+            ("concurrency", plan.concurrency.is_some() && !by_bound, "concurrency"),
+        ] {
+            if is_idle {
+                let problem = Problem::new(format!("no limit goes by the {field} of the plan `{name}`"))
+                    .remedy(format!(
+                        "add `{policy}: {{ key: consumer, plan: true }}` to a route or to the defaults"
+                    ));
+                found.push(Finding::warning(path.key(field), problem));
+            }
         }
     }
     found

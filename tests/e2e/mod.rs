@@ -6,6 +6,7 @@ mod basic;
 mod bodies;
 mod certificates;
 mod compress;
+mod concurrency;
 mod connections;
 mod discovery;
 mod door;

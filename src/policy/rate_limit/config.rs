@@ -1,6 +1,7 @@
 //! Rate limits, as they are written.
 
 use crate::policy::shared::key::KeyConfig;
+use crate::policy::shared::list::{Listed, OneOrMany};
 use crate::values::{Name, Rate};
 use http::HeaderName;
 use schemars::JsonSchema;
@@ -8,10 +9,16 @@ use serde::{Deserialize, Serialize, de};
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// How often requests may come: limits that all have to admit a request. One of them may stand without
-/// the list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RateLimitConfig(pub Vec<LimitConfig>);
+/// How often requests may come: limits that all have to admit a request.
+pub type RateLimitConfig = OneOrMany<LimitConfig>;
+
+impl Listed for LimitConfig {
+    const EXPECTED: &'static str = "a limit such as `{ key: client_ip, rate: 100/s }`";
+    const DESCRIPTION: &'static str =
+        "How often requests may come: a limit, or a list of limits, all of which have to admit a request.";
+    const NAME: &'static str = "RateLimits";
+    const MOST: usize = 8;
+}
 
 /// One limit. Who goes beyond it is answered with 429 and when to come again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -128,48 +135,6 @@ impl JsonSchema for CostConfig {
         schemars::json_schema!({
             "description": "A number of units; or what the field `answer` of the upstream's answer says; or what an expression in CEL says.",
             "anyOf": [{ "type": "integer", "minimum": 0, "maximum": u32::MAX }, choice("answer"), choice("cel")],
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for RateLimitConfig {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = RateLimitConfig;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a limit such as `{ key: client_ip, rate: 100/s }`, or a list of limits")
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RateLimitConfig, A::Error> {
-                let limit = LimitConfig::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(RateLimitConfig(vec![limit]))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<RateLimitConfig, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(list)).map(RateLimitConfig)
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for RateLimitConfig {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &*self.0 {
-            [one] => one.serialize(serializer),
-            several => several.serialize(serializer),
-        }
-    }
-}
-
-impl JsonSchema for RateLimitConfig {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RateLimits".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let limit = generator.subschema_for::<LimitConfig>();
-        schemars::json_schema!({
-            "description": "How often requests may come: a limit, or a list of limits, all of which have to admit a request.",
-            "anyOf": [limit, { "type": "array", "items": limit, "minItems": 1, "maxItems": 8 }],
         })
     }
 }

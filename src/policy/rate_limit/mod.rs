@@ -23,6 +23,7 @@ pub use limit::{Limit, plan_problem};
 
 use super::context::PolicyContext;
 use super::shared::gcra::{Ask, Outcome, Pace, Store, Ticks, span};
+use super::shared::list::Listed as _;
 use super::{CompileEnv, Policy, Step};
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Problem};
@@ -44,9 +45,6 @@ pub struct RateLimit<const CALLER: bool> {
 
 /// There were too many requests.
 pub const RATE_LIMITED: &str = "rate_limited";
-
-/// The most limits of one policy.
-const MOST: usize = 8;
 
 /// What a limit did to a request.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +70,13 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
     fn compile(config: &RateLimitConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
         let store = Store::of_process(&env.retained, env.limit_keys);
         let mut found = Vec::new();
-        if !(1..=MOST).contains(&config.0.len()) {
-            let problem = Problem::new(format!("{} limits, and one to {MOST} can be", config.0.len()))
-                .remedy(
-                    "write `{ key: client_ip, rate: 100/s }`, or take the policy out with `rate_limit: off`",
-                );
+        if !(1..=LimitConfig::MOST).contains(&config.0.len()) {
+            let problem = Problem::new(format!(
+                "{} limits, and one to {} can be",
+                config.0.len(),
+                LimitConfig::MOST
+            ))
+            .remedy("write `{ key: client_ip, rate: 100/s }`, or take the policy out with `rate_limit: off`");
             return Err(vec![Finding::error(ConfigPath::root(), problem)]);
         }
         let mut limits: Vec<Limit> = Vec::with_capacity(config.0.len());

@@ -188,6 +188,9 @@ impl State {
             scrape.add(&table::LIMIT_KEYS_FORGOTTEN, &[], keys.forgotten as f64);
             scrape.add(&table::LIMIT_MEMORY, &[], keys.bytes as f64);
         }
+        if let Some(in_flight) = self.bounded.lock().as_ref().and_then(|source| source()) {
+            scrape.add(&table::BOUNDED, &[], in_flight as f64);
+        }
         for (cause, count) in self.denials.sums() {
             scrape.add(&table::DENIALS, &[cause], count as f64);
         }

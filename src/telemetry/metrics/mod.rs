@@ -113,6 +113,9 @@ pub struct LimitKeys {
     pub forgotten: u64,
 }
 
+/// How many requests are in flight by what bounds them, asked at each scrape; `None` if nothing does.
+pub type BoundedOf = dyn Fn() -> Option<usize> + Send + Sync;
+
 /// The keys that limits remember, asked at each scrape; `None` if there are no limits.
 pub type LimitKeysOf = dyn Fn() -> Option<LimitKeys> + Send + Sync;
 
@@ -159,6 +162,7 @@ struct State {
     limits: Mutex<HashMap<limits::Key, Weak<LimitMetrics>>>,
     other_limit: Arc<LimitMetrics>,
     limit_keys: Mutex<Option<Box<LimitKeysOf>>>,
+    bounded: Mutex<Option<Box<BoundedOf>>>,
     rejections: Coded,
     denials: Coded,
     reloads: [AtomicU64; 3],
@@ -196,6 +200,7 @@ impl Metrics {
             limits: Mutex::default(),
             other_limit: Arc::new(LimitMetrics::new((OTHER.into(), OTHER.into()), shards)),
             limit_keys: Mutex::default(),
+            bounded: Mutex::default(),
             rejections: Coded::new(shards),
             denials: Coded::new(shards),
             reloads: Default::default(),
@@ -318,6 +323,11 @@ impl Metrics {
         let metrics = Arc::new(LimitMetrics::new(key.clone(), shards));
         living.insert(key, Arc::downgrade(&metrics));
         metrics
+    }
+
+    /// Says who knows the requests in flight that something bounds. It is asked at each scrape.
+    pub fn set_bounded_source(&self, bounded: Box<BoundedOf>) {
+        *self.state.bounded.lock() = Some(bounded);
     }
 
     /// Says who knows the keys of limits. It is asked at each scrape.

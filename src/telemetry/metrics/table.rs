@@ -76,6 +76,8 @@ table! {
         "Keys that limits forgot for lack of room, so that they had all of what they may have at once: raise process.limit_keys.";
     LIMIT_MEMORY GAUGE "tollgate_limit_memory_bytes" []
         "The memory of the keys of limits; process.limit_keys bounds it.";
+    BOUNDED GAUGE "tollgate_concurrency_in_flight" []
+        "Requests in flight that a policy concurrency bounds; one that several bounds hold counts once for each.";
     UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]
         "Requests that the parser refused before a route could see them.";
     RELOADS COUNTER "tollgate_reloads_total" ["outcome"]
