@@ -5,6 +5,7 @@
 //! by `n` intervals, and is refused if it would come to lie further in the future than the burst is long.
 //! Nothing counts in windows, so there is no border at which twice as much passes.
 
+mod carried;
 mod slot;
 mod store;
 

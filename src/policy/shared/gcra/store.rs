@@ -4,13 +4,14 @@ use super::slot::{EMPTY, Held, Slot};
 use super::{Pace, Ticks, at_interval, ticks};
 use crate::retained::{Retained, StableId};
 use crate::telemetry::random;
+use crate::values::Sha256;
 use ahash::{AHasher, RandomState};
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Words of a cache line: four slots.
@@ -43,7 +44,9 @@ pub struct Store {
     /// Lines that a window may begin with.
     lines: usize,
     gates: Box<[Mutex<()>]>,
-    hashes: RandomState,
+    /// What keys are hashed with, and what that was made of; drawn when it is first asked for, unless it
+    /// is taken over before.
+    hashes: OnceLock<([u64; 4], RandomState)>,
     epoch: Instant,
     forgotten: AtomicU64,
 }
@@ -125,7 +128,7 @@ const fn place_of(digest: u64, interval: Ticks) -> u64 {
 impl Store {
     /// The store of a process, for so many keys if it is not there yet.
     pub fn of_process(retained: &Retained, keys: usize) -> Arc<Self> {
-        retained.get_or(Self::id(), || Self::new(keys))
+        retained.get_or_carried(Self::id(), || Self::new(keys))
     }
 
     /// The store of a process, if a limit uses it.
@@ -144,13 +147,12 @@ impl Store {
         let words = vec![0; (lines + WINDOW) * LINE].into_iter().map(AtomicU64::new);
         let words: Box<[AtomicU64]> = words.collect();
         let first = (words.as_ptr().addr() / 8).wrapping_neg() % LINE;
-        let seed = [(); 4].map(|()| random::next_u64());
         Self {
             words,
             first,
             lines,
             gates: (0..GATES).map(|_| Mutex::default()).collect(),
-            hashes: RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]),
+            hashes: OnceLock::new(),
             epoch: Instant::now(),
             forgotten: AtomicU64::new(0),
         }
@@ -161,15 +163,15 @@ impl Store {
         ticks(self.epoch.elapsed())
     }
 
-    /// The family of a stable name.
+    /// The family of a stable name: the same in every process.
     pub fn family(&self, name: &str) -> Family {
-        let id = self.hashes.hash_one(name);
+        let id = Sha256::of(name.as_bytes()).bytes().first_chunk().copied().map_or(0, u64::from_le_bytes);
         Family { id, intervals: RwLock::default(), has_several: AtomicBool::new(false) }
     }
 
     /// Digests a key of this family. What goes in has to be told apart by whoever writes it.
     pub fn hasher(&self, family: &Family) -> AHasher {
-        let mut hasher = self.hashes.build_hasher();
+        let mut hasher = self.hashes().1.build_hasher();
         hasher.write_u64(family.id);
         hasher
     }
@@ -221,13 +223,41 @@ impl Store {
     /// How many keys have something to remember. It looks at all of them.
     pub fn len(&self) -> usize {
         let now = self.now();
-        let slots = self.slots(0..self.lines + WINDOW - 1);
-        slots.filter(|slot| slot.key() != EMPTY && slot.full().is_none_or(|full| full > now)).count()
+        self.all().filter(|slot| slot.key() != EMPTY && slot.full().is_none_or(|full| full > now)).count()
     }
 
     /// True if no key has anything to remember.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What keys are hashed with.
+    pub(super) fn seed(&self) -> [u64; 4] {
+        self.hashes().0
+    }
+
+    /// Hashes keys with this from now on. False if it has hashed some already.
+    pub(super) fn take_seed(&self, seed: [u64; 4]) -> bool {
+        self.hashes.set(hashes(seed)).is_ok()
+    }
+
+    fn hashes(&self) -> &([u64; 4], RandomState) {
+        self.hashes.get_or_init(|| hashes([(); 4].map(|()| random::next_u64())))
+    }
+
+    /// All places.
+    pub(super) fn all(&self) -> impl Iterator<Item = Slot<'_>> {
+        self.slots(0..self.lines + WINDOW - 1)
+    }
+
+    /// Knows a key of which all is there at `full`.
+    pub(super) fn put(&self, key: u64, full: Ticks, now: Ticks) {
+        let _gate = self.gates[self.home(key) % GATES].lock();
+        if self.find(key).is_none()
+            && let Some(free) = self.window(key).find_map(|slot| slot.hold_idle(now))
+        {
+            free.give(key, full);
+        }
     }
 
     /// The slots of these lines.
@@ -362,6 +392,10 @@ impl Store {
     fn home(&self, key: u64) -> usize {
         ((u128::from(key) * self.lines as u128) >> 64) as usize
     }
+}
+
+fn hashes(seed: [u64; 4]) -> ([u64; 4], RandomState) {
+    (seed, RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
 }
 
 /// The one that refuses for longest.

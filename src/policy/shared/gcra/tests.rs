@@ -326,3 +326,32 @@ fn spans_that_do_not_fit_are_no_pace() {
     assert!(Pace::new("1/s".parse().unwrap(), u32::MAX).is_none());
     assert_eq!(at_interval(100 + 7 * 60, 100, (60, 3600)), 100 + 7 * 3600);
 }
+
+#[test]
+fn the_next_process_goes_on_counting() {
+    use crate::retained::Carried;
+    let (old, new) = (Store::new(1000), Store::new(5000));
+    let pace = pace("1/h", 10);
+    let family = old.family("a");
+    for key in 1..=9 {
+        old.take(&[ask(&old, &family, key, pace, key as u32)], old.now());
+    }
+    let written = old.export(Store::ROOM).unwrap();
+    assert_eq!(new.import(7, written.clone()), Err("version 7 is not known".to_owned()));
+    assert!(new.import(Store::VERSION, serde_json::json!({ "keys": 7 })).is_err());
+    new.import(Store::VERSION, written.clone()).unwrap();
+    let left = |store: &Store, key: u64| {
+        pace.left(store.full(digest(store, &family, key), pace, store.now()), store.now())
+    };
+    for key in 1..=9 {
+        assert_eq!(u64::from(left(&new, key)), 10 - key, "{key}");
+    }
+    assert_eq!((left(&new, 99), new.family("a").id()), (10, family.id()));
+    assert!(new.import(Store::VERSION, written).is_err(), "it has hashed keys by now");
+    // Where not all fits, those that have longest to wait go.
+    let short = old.export(256 + 4 * 16).unwrap();
+    let other = Store::new(1000);
+    other.import(Store::VERSION, short).unwrap();
+    assert_eq!((other.len(), left(&other, 9), left(&other, 1)), (3, 1, 10));
+    assert_eq!(Store::new(1000).export(Store::ROOM), None, "nothing to say");
+}
