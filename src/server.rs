@@ -23,6 +23,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
 use crate::telemetry::metrics::{Connections, EndpointCount, LimitKeys, Metrics, StoreCount};
 use crate::telemetry::random;
+use crate::upstream::breaker;
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -238,6 +239,11 @@ fn count_endpoints(in_force: &InForce) {
             let sum = counts.entry(metrics.name().to_owned()).or_default();
             sum.endpoints += count.endpoints;
             sum.healthy += count.healthy;
+            sum.ejected += upstream.ejected();
+            if let Some((state, opened)) = upstream.breaker() {
+                let (open, before) = sum.breaker.unwrap_or_default();
+                sum.breaker = Some((open || state == breaker::State::Open, before + opened));
+            }
             sum.failures = failures.map_or(sum.failures, |more| Some(sum.failures.unwrap_or(0) + more));
         }
         counts

@@ -9,7 +9,7 @@ use crate::runtime::snapshot::Host;
 use crate::runtime::{Listener, Route, Snapshot};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::TraceContext;
-use crate::upstream::{Choice, Endpoint};
+use crate::upstream::{Call, Choice, Endpoint, Outcome};
 use crate::values::{ListenerId, RouteId};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -67,6 +67,10 @@ pub struct Exchange {
     pub upstream: Option<usize>,
     /// The endpoint of the attempt that is under way.
     pub choice: Option<Choice>,
+    /// What its breaker said, where there is one.
+    pub call: Option<Call>,
+    /// Whether what came of the attempt under way has been noted.
+    pub noted: bool,
     /// What of the request decides about its endpoint.
     pub hint: Option<u64>,
     /// Endpoints that failed.
@@ -129,6 +133,18 @@ impl RequestContext {
     /// What is special about the host, if anything is.
     pub fn host(&self, authority: &str) -> Option<&Host> {
         self.snapshot.hosts.get(crate::message::authority::host(authority))
+    }
+
+    /// Notes what came of the attempt that is under way, once: whether it failed, which no answer and a 5xx
+    /// are.
+    pub fn note_attempt(&mut self, failed: bool) {
+        let (Some(at), Some(choice)) = (self.exchange.upstream, &self.exchange.choice) else { return };
+        if std::mem::replace(&mut self.exchange.noted, true) {
+            return;
+        }
+        let took = self.exchange.attempt_began.map_or(Duration::ZERO, |began| began.elapsed());
+        let (upstream, _) = &self.snapshot.upstreams[at];
+        upstream.note(choice.endpoint(), self.exchange.call.as_mut(), Outcome { failed, took });
     }
 
     /// What is left of the exchange's time.

@@ -1,5 +1,7 @@
 //! One endpoint, what is known of it across configurations, and a request's hold on it.
 
+use super::ejection::Record;
+use super::ewma::PeakEwma;
 use super::health::UNHEALTHY;
 use super::peer::Peer;
 use crate::retained::Carried;
@@ -23,6 +25,8 @@ pub struct Endpoint {
     pub host: HeaderValue,
     /// Its weight.
     pub weight: u16,
+    /// Its group; the lowest in which an endpoint is open gets the requests.
+    pub priority: u8,
     /// What outlives the configuration.
     pub state: Arc<EndpointState>,
     /// What a sticky cookie says of it, where the upstream has one.
@@ -39,12 +43,23 @@ pub struct EndpointState {
     /// How many probes in a row went well (positive) or failed (negative).
     pub(super) streak: AtomicI32,
     probed: Mutex<Option<Instant>>,
+    /// What requests told of it.
+    pub(super) record: Record,
+    /// How long its answers take.
+    pub(super) ewma: PeakEwma,
+    /// Since when it is there, or healthy again, in milliseconds of its upstream's clock.
+    pub(super) since: AtomicU64,
 }
 
 /// An operator said so.
 pub(super) const DRAINING: u8 = 1;
 
 impl EndpointState {
+    /// One that is there since this millisecond of its upstream's clock.
+    pub(super) fn since(now: u64) -> Self {
+        Self { since: AtomicU64::new(now), ..Self::default() }
+    }
+
     /// Requests that are on their way to it now.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)

@@ -1,6 +1,7 @@
 //! Whether endpoints are healthy: what a probe's outcome changes, and when that no longer counts.
 
 use super::endpoint::{Endpoint, EndpointState};
+use super::guard::Clock;
 use super::header_value;
 use super::live::Endpoints;
 use super::set::EndpointSet;
@@ -26,6 +27,7 @@ pub struct Monitor {
     panic_below: f64,
     endpoints: Endpoints,
     panicking: Arc<AtomicBool>,
+    clock: Arc<Clock>,
     host: Option<HeaderValue>,
 }
 
@@ -43,7 +45,7 @@ impl Monitor {
         name: &Name,
         active: &model::ActiveHealth,
         config: &model::Upstream,
-        (endpoints, panicking): (Endpoints, Arc<AtomicBool>),
+        (endpoints, panicking, clock): (Endpoints, Arc<AtomicBool>, Arc<Clock>),
     ) -> Self {
         Self {
             name: name.clone(),
@@ -51,6 +53,7 @@ impl Monitor {
             panic_below: config.health.panic.fraction(),
             endpoints,
             panicking,
+            clock,
             host: match &config.host {
                 model::HostRewrite::Name(host) => Some(header_value(host)),
                 model::HostRewrite::Keep | model::HostRewrite::Endpoint => None,
@@ -78,7 +81,10 @@ impl Monitor {
     pub fn note(&self, endpoint: &Endpoint, failure: Option<&str>) {
         let (rise, fall) = (self.active.healthy_after, self.active.unhealthy_after);
         match endpoint.state.note(failure.is_none(), rise, fall) {
-            Some(true) => log::info!("endpoint healthy upstream={} endpoint={}", self.name, endpoint.label),
+            Some(true) => {
+                endpoint.state.since.store(self.clock.now(), Ordering::Relaxed);
+                log::info!("endpoint healthy upstream={} endpoint={}", self.name, endpoint.label);
+            }
             Some(false) => log::warn!(
                 "endpoint unhealthy upstream={} endpoint={} cause={:?}",
                 self.name,

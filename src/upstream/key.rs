@@ -30,7 +30,9 @@ pub struct Asking<'a> {
 impl Key {
     pub(super) fn new(balance: &Balance) -> Self {
         match balance {
-            Balance::RoundRobin | Balance::LeastRequest | Balance::Random => Self::Nothing,
+            Balance::RoundRobin | Balance::LeastRequest | Balance::PeakEwma | Balance::Random => {
+                Self::Nothing
+            }
             Balance::Hash(HashKey::Header(name)) => name.parse().map_or(Self::Nothing, Self::Header),
             Balance::Hash(HashKey::Cookie(name)) => Self::Cookie(name.clone()),
             Balance::Hash(HashKey::ClientIp) => Self::ClientIp,

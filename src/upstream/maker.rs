@@ -3,6 +3,7 @@
 use super::balance::{Balancer, Sticky};
 use super::discovery::Found;
 use super::endpoint::{Endpoint, EndpointState};
+use super::guard::Clock;
 use super::set::EndpointSet;
 use super::tls::UpstreamTls;
 use super::{header_value, peer};
@@ -21,6 +22,7 @@ pub(super) struct Maker {
     config: Arc<model::Upstream>,
     template: peer::Template,
     cursor: Arc<AtomicUsize>,
+    clock: Arc<Clock>,
     pub sticky: Option<Arc<Sticky>>,
     retained: Arc<Retained>,
 }
@@ -45,6 +47,7 @@ impl Maker {
             config: Arc::clone(config),
             template: peer::Template::new(config, tls),
             cursor: retained.get_or(StableId::new("cursor", name), AtomicUsize::default),
+            clock: Clock::of(name, retained),
             sticky,
             retained: Arc::clone(retained),
         }
@@ -79,7 +82,7 @@ impl Maker {
 
     /// `name` is what it was found by.
     fn endpoint(&self, endpoint: &model::Endpoint, name: Option<&str>) -> Result<Arc<Endpoint>, Problem> {
-        let model::Endpoint { address, weight } = endpoint;
+        let model::Endpoint { address, weight, priority } = endpoint;
         let label = address.to_string();
         let state = StableId::new("endpoint", format_args!("{}/{label}", self.name));
         let host = match &self.config.host {
@@ -100,7 +103,8 @@ impl Maker {
             sticky_id: self.sticky.as_ref().map(|sticky| sticky.id(&label)),
             label: label.into(),
             weight: *weight,
-            state: self.retained.get_or_carried(state, EndpointState::default),
+            priority: *priority,
+            state: self.retained.get_or_carried(state, || EndpointState::since(self.clock.now())),
             peer: self.template.peer(address, host)?,
         }))
     }

@@ -1,8 +1,12 @@
 //! Where to: upstreams, their endpoints, and which of them gets the next request.
 
 pub mod balance;
+pub mod breaker;
 pub mod discovery;
+pub mod ejection;
 mod endpoint;
+pub mod ewma;
+mod guard;
 pub mod health;
 mod key;
 mod live;
@@ -14,6 +18,7 @@ mod set;
 mod tls;
 
 pub use endpoint::{Choice, Endpoint, EndpointState};
+pub use guard::{Call, Outcome};
 pub use key::Asking;
 pub use live::Now;
 pub use set::EndpointSet;
@@ -25,14 +30,17 @@ use crate::values::{ConfigPath, Finding, Name};
 use balance::Sticky;
 use discovery::{Discovery, Source};
 use endpoint::DRAINING;
+use guard::{Clock, Guard};
 use health::{Count, Monitor, UNHEALTHY};
 use http::HeaderValue;
 use key::Key;
 use live::{Endpoints, Live};
 use maker::Maker;
 use retry::Retries;
+use set::Choosing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tls::UpstreamTls;
 
 /// An upstream, compiled.
@@ -52,6 +60,7 @@ pub struct Upstream {
     closed: u8,
     panicking: Arc<AtomicBool>,
     monitor: Option<Arc<Monitor>>,
+    guard: Guard,
     /// Holds what must not be drawn anew by a reload.
     _sticky: Option<Arc<Sticky>>,
 }
@@ -100,7 +109,7 @@ impl Upstream {
         };
         let panicking = retained.get_or(StableId::new("panic", name), AtomicBool::default);
         let monitor = config.health.active.as_ref().map(|active| {
-            let kept = (endpoints.clone(), Arc::clone(&panicking));
+            let kept = (endpoints.clone(), Arc::clone(&panicking), Clock::of(name, retained));
             Arc::new(Monitor::new(name, active, config, kept))
         });
         let upstream = Self {
@@ -120,6 +129,7 @@ impl Upstream {
             closed: if monitor.is_some() { DRAINING | UNHEALTHY } else { DRAINING },
             panicking,
             monitor,
+            guard: Guard::new(name, config, retained),
             _sticky: sticky,
         };
         Ok((upstream, warnings))
@@ -166,8 +176,37 @@ impl Upstream {
     /// are not healthy unless too few are, and those in `tried`. None if that leaves none. If only tried ones are left, one of them gets another
     /// chance.
     pub fn choose(&self, hint: Option<u64>, tried: &[Arc<Endpoint>]) -> Option<Choice> {
-        let closed = if self.panicking() { DRAINING } else { self.closed };
-        self.endpoints.load().choose(hint, tried, closed)
+        self.endpoints.load().choose(&Choosing {
+            hint,
+            tried,
+            closed: if self.panicking() { DRAINING } else { self.closed },
+            ejects: self.guard.ejects(),
+            slow_start: self.guard.slow_start,
+            now: if self.guard.needs_time() { self.guard.now() } else { 0 },
+        })
+    }
+
+    /// Whether a request may be sent to it; none where it has no breaker.
+    ///
+    /// # Errors
+    /// The breaker is open: for how long.
+    pub fn call(&self) -> Result<Option<Call>, Duration> {
+        self.guard.call()
+    }
+
+    /// Notes what came of an attempt at this endpoint.
+    pub fn note(&self, endpoint: &Endpoint, call: Option<&mut Call>, outcome: Outcome) {
+        self.guard.note(endpoint, &self.endpoints.load(), call, outcome);
+    }
+
+    /// What its breaker is, and how often it opened; none where it has none.
+    pub fn breaker(&self) -> Option<(breaker::State, u64)> {
+        self.guard.breaker()
+    }
+
+    /// How many of its endpoints are left out because their requests failed.
+    pub fn ejected(&self) -> usize {
+        self.guard.ejected(&self.endpoints.load())
     }
 
     /// The `Set-Cookie` that keeps a client at this endpoint, unless it brought that already.

@@ -77,7 +77,11 @@ impl Asker {
         let found = self.resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
         let name: Arc<str> = name.into();
         let endpoint = |ip| Found {
-            endpoint: Endpoint { address: EndpointAddress::Inet(SocketAddr::new(ip, port)), weight: 1 },
+            endpoint: Endpoint {
+                address: EndpointAddress::Inet(SocketAddr::new(ip, port)),
+                weight: 1,
+                priority: 0,
+            },
             name: Some(Arc::clone(&name)),
         };
         let endpoints: Vec<Found> = found.iter().map(endpoint).collect();

@@ -1,8 +1,12 @@
 //! The endpoints of an upstream at one moment, with what chooses among them.
 
 use super::balance::{Balancer, Load};
+use super::ejection;
 use super::endpoint::{Choice, Endpoint};
+use crate::telemetry::random::next_u64;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The endpoints of an upstream at one moment. It is never changed; a reload, or an answer of the
 /// DNS, puts another one in its place.
@@ -10,11 +14,31 @@ use std::sync::Arc;
 pub struct EndpointSet {
     endpoints: Box<[Arc<Endpoint>]>,
     balancer: Balancer,
+    /// The priorities that there are, ascending.
+    tiers: Box<[u8]>,
+}
+
+/// What is looked at when one is chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choosing<'a> {
+    /// What the request brings.
+    pub hint: Option<u64>,
+    /// Those that have had it.
+    pub tried: &'a [Arc<Endpoint>],
+    /// What of these an endpoint is keeps it from being open.
+    pub closed: u8,
+    /// Whether those that are ejected are left out.
+    pub ejects: bool,
+    /// How long an endpoint takes to its whole share, milliseconds.
+    pub slow_start: u64,
+    /// Milliseconds of the upstream's clock.
+    pub now: u64,
 }
 
 impl EndpointSet {
     pub(super) fn new(endpoints: Vec<Arc<Endpoint>>, balancer: Balancer) -> Self {
-        Self { endpoints: endpoints.into(), balancer }
+        let tiers: BTreeSet<u8> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
+        Self { endpoints: endpoints.into(), balancer, tiers: tiers.into_iter().collect() }
     }
 
     /// The endpoints, in the order in which they were given.
@@ -22,19 +46,52 @@ impl EndpointSet {
         &self.endpoints
     }
 
-    /// An endpoint that is open, by what the request brings (`hint`) and the manner of balancing; one
-    /// of `tried` only if no other is open. None if none is. What of `closed` an endpoint is keeps it
-    /// from being open.
-    pub(super) fn choose(&self, hint: Option<u64>, tried: &[Arc<Endpoint>], closed: u8) -> Option<Choice> {
-        let open = |at: usize| !self.endpoints[at].state.is(closed);
-        let is_tried = |at: usize| tried.iter().any(|it| Arc::ptr_eq(&it.state, &self.endpoints[at].state));
-        let load = Load(&self.endpoints);
-        let at = if tried.is_empty() {
-            self.balancer.pick(hint, &load, open)?
-        } else {
-            let fresh = |at: usize| open(at) && !is_tried(at);
-            self.balancer.pick(hint, &load, fresh).or_else(|| self.balancer.pick(hint, &load, open))?
-        };
+    /// An endpoint that is open, by what the request brings and the manner of balancing, of the first
+    /// priority in which there is one; one of those tried only if no other is open. None if none is.
+    pub(super) fn choose(&self, by: &Choosing<'_>) -> Option<Choice> {
+        let is_tried =
+            |at: usize| by.tried.iter().any(|it| Arc::ptr_eq(&it.state, &self.endpoints[at].state));
+        let fresh = |at: usize| by.tried.is_empty() || !is_tried(at);
+        let well = |at: usize| self.is_open(at, by, by.ejects) && fresh(at);
+        let at = self
+            .pick(by, |at| well(at) && self.is_warm(at, by))
+            .or_else(|| if by.slow_start > 0 { self.pick(by, well) } else { None })
+            .or_else(|| {
+                if by.tried.is_empty() { None } else { self.pick(by, |at| self.is_open(at, by, by.ejects)) }
+            })
+            // Rather one that failed lately than none.
+            .or_else(|| if by.ejects { self.pick(by, |at| self.is_open(at, by, false)) } else { None })?;
         Some(Choice::new(&self.endpoints[at]))
+    }
+
+    fn pick(&self, by: &Choosing<'_>, fits: impl Fn(usize) -> bool) -> Option<usize> {
+        let load = Load(&self.endpoints, by.now);
+        if self.tiers.len() <= 1 {
+            return self.balancer.pick(by.hint, &load, fits);
+        }
+        let of = |tier: u8| {
+            self.balancer.pick(by.hint, &load, |at| self.endpoints[at].priority == tier && fits(at))
+        };
+        self.tiers.iter().find_map(|tier| of(*tier))
+    }
+
+    fn is_open(&self, at: usize, by: &Choosing<'_>, ejects: bool) -> bool {
+        let state = &self.endpoints[at].state;
+        !(state.is(by.closed) || ejects && state.record.is_out(by.now))
+    }
+
+    /// Whether an endpoint that has not its whole share yet gets this request. Who is kept at an endpoint
+    /// stays there.
+    fn is_warm(&self, at: usize, by: &Choosing<'_>) -> bool {
+        if by.slow_start == 0 || self.balancer.keeps() {
+            return true;
+        }
+        let state = &self.endpoints[at].state;
+        let since = state.since.load(Ordering::Relaxed).max(state.record.back_since().unwrap_or(0));
+        if since == 0 || by.now >= since.saturating_add(by.slow_start) {
+            return true;
+        }
+        let share = (ejection::warmth(since, by.now, by.slow_start) * f64::from(u32::MAX)) as u64;
+        next_u64() >> 32 < share
     }
 }

@@ -6,10 +6,10 @@ use super::{Findings, section};
 use crate::config::Config;
 use crate::config::model::route::{Route, Target};
 use crate::config::model::upstream::{
-    Balance, Condition, Discover, HashKey, HostRewrite, Probe, Protocol, SameSite, StickyCookie, Tls,
-    Upstream, Verify,
+    Balance, Breaker, Condition, Discover, HashKey, HostRewrite, PassiveHealth, Probe, Protocol, SameSite,
+    StickyCookie, Tls, Upstream, Verify,
 };
-use crate::values::{ConfigPath, EndpointAddress, Name, Problem};
+use crate::values::{ConfigPath, EndpointAddress, Name, Percent, Problem};
 use std::collections::HashMap;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
@@ -75,6 +75,9 @@ fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
         some_time(time, &at, field, findings);
     }
     some_time(upstream.idle_timeout, path, "idle_timeout", findings);
+    if let Some(rules) = &upstream.breaker {
+        breaker(rules, &path.key("breaker"), findings);
+    }
     let at = path.key("retry");
     number(upstream.retry.attempts.into(), (1, 16), &at, "attempts", findings);
     conditions(&upstream.retry.on, &at.key("on"), findings);
@@ -129,7 +132,44 @@ fn discover(from: &Discover, upstream: &Upstream, path: &ConfigPath, findings: &
     }
 }
 
+fn breaker(breaker: &Breaker, path: &ConfigPath, findings: &mut Findings) {
+    some_time(breaker.within, path, "within", findings);
+    some_time(breaker.open_for, path, "open_for", findings);
+    number(breaker.of_at_least.into(), (1, 1_000_000), path, "of_at_least", findings);
+    number(breaker.probes.into(), (1, 1000), path, "probes", findings);
+    if let Some(slow) = breaker.slow {
+        some_time(slow.after, &path.key("slow"), "after", findings);
+    }
+    let never = |share: Percent| share.basis_points() == 0;
+    if never(breaker.failures) && breaker.slow.is_none_or(|slow| never(slow.share)) {
+        let problem = Problem::new("it would never open").remedy("write a share such as `failures: 50%`");
+        findings.error(path.key("failures"), problem);
+    }
+}
+
+fn passive(passive: &PassiveHealth, path: &ConfigPath, findings: &mut Findings) {
+    some_time(passive.eject, path, "eject", findings);
+    some_time(passive.longest, path, "longest", findings);
+    if passive.consecutive_failures == 0 && passive.success_rate.is_none() {
+        let problem = Problem::new("nothing would be left out")
+            .remedy("write a number such as `consecutive_failures: 5`");
+        findings.error(path.key("consecutive_failures"), problem);
+    }
+    if let Some(rate) = &passive.success_rate {
+        let at = path.key("success_rate");
+        some_time(rate.every, &at, "every", findings);
+        if !(0.5..=10.0).contains(&rate.deviations) {
+            let problem =
+                Problem::new(format!("`deviations` cannot be {}", rate.deviations)).remedy("write 0.5 to 10");
+            findings.error(at.key("deviations"), problem);
+        }
+    }
+}
+
 fn health(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    if let Some(rules) = &upstream.health.passive {
+        passive(rules, &path.key("passive"), findings);
+    }
     let Some(active) = &upstream.health.active else { return };
     let at = path.key("active");
     some_time(active.every, &at, "every", findings);
@@ -189,7 +229,7 @@ fn tls_to(tls: &Tls, upstream: &Upstream, path: &ConfigPath, findings: &mut Find
 
 fn balance(balance: &Balance, path: &ConfigPath, findings: &mut Findings) {
     match balance {
-        Balance::RoundRobin | Balance::LeastRequest | Balance::Random => {}
+        Balance::RoundRobin | Balance::LeastRequest | Balance::PeakEwma | Balance::Random => {}
         Balance::Hash(HashKey::ClientIp | HashKey::Path) => {}
         Balance::Hash(HashKey::Header(name)) => {
             if http::HeaderName::try_from(name).is_err() {

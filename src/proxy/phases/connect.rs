@@ -10,12 +10,12 @@ use crate::rejection::Rejection;
 use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
 use crate::upstream::{Asking, peer};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Chooses the upstream and the first endpoint, while a refusal still keeps the connection. A request
 /// that is upgraded is served here, to the end of its tunnel.
@@ -32,7 +32,16 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
     let total = cx.call_time.map_or(total, |time| time.min(total));
     let path = cx.policy.path(session.req_header());
     let hint = compiled.hint(&Asking { head: session.req_header(), client: cx.policy.client, path });
+    let call = match compiled.call() {
+        Ok(call) => call,
+        Err(wait) => {
+            let rejection = open(wait);
+            Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
+            return Ok(false);
+        }
+    };
     let choice = compiled.choose(hint, &[]);
+    cx.exchange.call = call;
     cx.exchange.upstream = Some(upstream);
     cx.exchange.total = total;
     cx.exchange.hint = hint;
@@ -50,6 +59,14 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
     let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title);
     Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
     Ok(false)
+}
+
+/// The breaker is open: nobody is asked.
+fn open(wait: Duration) -> Rejection {
+    let title = "This is not answered for now";
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", title)
+        .header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
 }
 
 /// The protocol that the request asks for, if its route lets it.
@@ -88,6 +105,7 @@ pub async fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     cx.exchange.began.get_or_insert(now);
     cx.exchange.attempt_began = Some(now);
     cx.exchange.attempts += 1;
+    cx.exchange.noted = false;
     let left = cx.left_at(now);
     if left.is_zero() {
         return Error::e_explain(ErrorType::HTTPStatus(504), "no time left for another attempt");
@@ -114,6 +132,7 @@ pub async fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
 /// its method.
 pub fn failed(cx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
     note_connecting(cx);
+    cx.note_attempt(true);
     let more = retry::plan(cx, Condition::Connect, None);
     error.set_retry(more);
     error

@@ -5,7 +5,7 @@ use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, ErrorType};
+use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
 /// The client went away. No status of the standard; the log's word for it, as nginx has it.
@@ -22,9 +22,22 @@ pub fn while_proxying(
     reused: bool,
 ) -> Box<Error> {
     let mut error = error.more_context(format!("peer: {peer}"));
+    note(session, &error, cx, reused);
     let again = retry::after_error(session, &error, cx, reused);
     error.set_retry(again);
     error
+}
+
+/// Notes a failure of the upstream's. One that comes of the client, or of a connection that had ended in the
+/// pool, is none.
+fn note(session: &mut Session, error: &Error, cx: &mut RequestContext, reused: bool) {
+    let of_pool = reused && matches!(error.retry, RetryType::ReusedOnly);
+    let of_client = *error.etype() == ErrorType::ReadTimedout && !session.as_downstream_mut().is_body_done();
+    let of_upstream = matches!(error.esource(), ErrorSource::Upstream);
+    // An answer that is thrown away for another attempt has been noted.
+    if of_upstream && !of_pool && !of_client && cx.refused.is_none() {
+        cx.note_attempt(true);
+    }
 }
 
 /// Tells the client, if it is still there and has not been told anything yet.

@@ -27,6 +27,9 @@ pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut Re
         // Who may switch goes by a tunnel; Pingora would let a client switch alone.
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to no upgrade").into_up());
     }
+    if !answer.status.is_informational() {
+        cx.note_attempt(answer.status.is_server_error());
+    }
     if let Some(error) = retry::after_answer(session, answer, cx) {
         return Err(error);
     }

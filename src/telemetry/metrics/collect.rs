@@ -210,6 +210,11 @@ impl State {
         for (upstream, count) in &endpoints {
             scrape.add(&table::UPSTREAM_ENDPOINTS, &[upstream], count.endpoints as f64);
             scrape.add(&table::UPSTREAM_HEALTHY, &[upstream], count.healthy as f64);
+            scrape.add(&table::UPSTREAM_EJECTED, &[upstream], count.ejected as f64);
+            if let Some((open, opened)) = count.breaker {
+                scrape.add(&table::BREAKER_OPEN, &[upstream], f64::from(u8::from(open)));
+                scrape.add(&table::BREAKER_OPENED, &[upstream], opened as f64);
+            }
             if let Some(failures) = count.failures {
                 scrape.add(&table::DISCOVERY_FAILURES, &[upstream], failures as f64);
             }

@@ -18,7 +18,7 @@ impl fmt::Debug for LimitMetrics {
 }
 
 impl LimitMetrics {
-    const OUTCOMES: [&'static str; 3] = ["admitted", "refused", "would_refuse"];
+    const OUTCOMES: [&'static str; 4] = ["admitted", "refused", "would_refuse", "store_failed"];
 
     pub(super) fn new(key: Key, shards: usize) -> Self {
         Self { key, counts: Sharded::new(Self::OUTCOMES.len(), shards) }
@@ -42,6 +42,11 @@ impl LimitMetrics {
     /// A request would have been refused, if the limit did more than count.
     pub fn would_refuse(&self) {
         self.counts.add(2, 1);
+    }
+
+    /// The store that decides did not answer in time.
+    pub fn store_failed(&self) {
+        self.counts.add(3, 1);
     }
 
     pub(super) fn labels(&self) -> (&str, &str) {

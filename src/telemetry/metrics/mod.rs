@@ -100,6 +100,10 @@ pub struct EndpointCount {
     pub healthy: usize,
     /// How often they could not be looked for, where they are found.
     pub failures: Option<u64>,
+    /// Those that are left out because their requests failed.
+    pub ejected: usize,
+    /// Whether a breaker is open, and how often one opened, where there is one.
+    pub breaker: Option<(bool, u64)>,
 }
 
 /// The keys that limits remember.

@@ -52,6 +52,12 @@ table! {
         "Endpoints with a weight that do not drain.";
     UPSTREAM_HEALTHY GAUGE "tollgate_upstream_healthy" ["upstream"]
         "Those of them that are healthy; all of them where nothing probes them.";
+    UPSTREAM_EJECTED GAUGE "tollgate_upstream_ejected" ["upstream"]
+        "Endpoints that are left out for a while because their requests failed.";
+    BREAKER_OPEN GAUGE "tollgate_upstream_breaker_open" ["upstream"]
+        "1 while the upstream's breaker answers in its place, 0 while requests or trials go to it.";
+    BREAKER_OPENED COUNTER "tollgate_upstream_breaker_opened_total" ["upstream"]
+        "How often the upstream's breaker opened.";
     DISCOVERY_FAILURES COUNTER "tollgate_discovery_failures_total" ["upstream"]
         "How often endpoints could not be looked for; those found last are kept.";
     STORE_CONNECTED GAUGE "tollgate_store_connected" ["store"]
@@ -69,7 +75,7 @@ table! {
     DENIALS COUNTER "tollgate_authorize_denied_total" ["cause"]
         "Requests of callers that may not do what they asked for, by what a policy authorize missed.";
     LIMITS COUNTER "tollgate_limit_decisions_total" ["place", "limit", "outcome"]
-        "Requests that a limit decided about: admitted, refused, or would_refuse where the limit only counts. Place is where its policy stands in the configuration.";
+        "Requests that a limit decided about: admitted, refused, would_refuse where the limit only counts, store_failed where the store that decides did not answer. Place is where its policy stands in the configuration.";
     LIMIT_KEYS GAUGE "tollgate_limit_keys" []
         "Keys of limits that are not back at all of what they may have, all limits together.";
     LIMIT_KEYS_FORGOTTEN COUNTER "tollgate_limit_keys_forgotten_total" []

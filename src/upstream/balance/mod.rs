@@ -24,6 +24,8 @@ pub(super) enum Balancer {
     RoundRobin(RoundRobin, Arc<AtomicUsize>),
     /// The less busy one of two drawn.
     LeastRequest(Weighted),
+    /// Of two drawn the one that is expected to answer sooner.
+    PeakEwma(Weighted),
     /// Drawn.
     Random(Weighted),
     /// By the hash of a value; without one, drawn.
@@ -32,16 +34,27 @@ pub(super) enum Balancer {
     Sticky(Ids, Weighted),
 }
 
-/// The requests in flight of a set's endpoints.
-pub(super) struct Load<'a>(pub &'a [Arc<Endpoint>]);
+/// How busy a set's endpoints are at a moment, in milliseconds of their upstream's clock.
+pub(super) struct Load<'a>(pub &'a [Arc<Endpoint>], pub u64);
 
 impl Load<'_> {
     fn of(&self, at: usize) -> u64 {
         self.0[at].state.in_flight()
     }
+
+    /// What one more request costs there, for its weight.
+    fn cost(&self, at: usize) -> f64 {
+        let endpoint = &self.0[at];
+        endpoint.state.ewma.cost(endpoint.state.in_flight(), self.1) / f64::from(endpoint.weight.max(1))
+    }
 }
 
 impl Balancer {
+    /// True if what a request brings decides, so that its endpoint does not change for less than its absence.
+    pub(super) const fn keeps(&self) -> bool {
+        matches!(self, Self::Hash(..) | Self::Sticky(..))
+    }
+
     /// Works out what picks need. `cursor` is the upstream's.
     pub(super) fn new(
         config: &model::Balance,
@@ -52,6 +65,7 @@ impl Balancer {
         match config {
             model::Balance::RoundRobin => Self::RoundRobin(RoundRobin::new(&weights), Arc::clone(cursor)),
             model::Balance::LeastRequest => Self::LeastRequest(Weighted::new(&weights)),
+            model::Balance::PeakEwma => Self::PeakEwma(Weighted::new(&weights)),
             model::Balance::Random => Self::Random(Weighted::new(&weights)),
             model::Balance::Hash(_) => {
                 let labels = endpoints.iter().map(|endpoint| &*endpoint.label);
@@ -74,6 +88,7 @@ impl Balancer {
         match self {
             Self::RoundRobin(turns, cursor) => turns.next(cursor, load.0.len(), |at| fits(*at)),
             Self::LeastRequest(weighted) => least_request(weighted, load, &fits),
+            Self::PeakEwma(weighted) => peak_ewma(weighted, load, &fits),
             Self::Random(weighted) => weighted.draw(next_u64, &fits),
             Self::Hash(ring, weighted) => match hint {
                 Some(hash) => ring.find(hash, &fits),
@@ -85,6 +100,13 @@ impl Balancer {
             }
         }
     }
+}
+
+/// Two drawn, and the one that costs less is taken.
+fn peak_ewma(weighted: &Weighted, load: &Load<'_>, fits: &impl Fn(usize) -> bool) -> Option<usize> {
+    let first = weighted.draw(next_u64, fits)?;
+    let Some(second) = weighted.draw(next_u64, &|at| at != first && fits(at)) else { return Some(first) };
+    Some(if load.cost(second) < load.cost(first) { second } else { first })
 }
 
 /// The power of two choices (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing",

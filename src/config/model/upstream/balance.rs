@@ -11,6 +11,9 @@ pub enum Balance {
     RoundRobin,
     /// Of two drawn at random the one with fewer requests in flight for its weight.
     LeastRequest,
+    /// Of two drawn at random the one that is expected to answer sooner: by how long its answers took lately,
+    /// a slow one counting at once, and by its requests in flight.
+    PeakEwma,
     /// Drawn at random.
     Random,
     /// The same value goes to the same endpoint, also by other gateways and after a restart; when

@@ -10,6 +10,8 @@ pub struct Endpoint {
     pub address: EndpointAddress,
     /// Its share of the requests relative to the others, 0 to 1000; 0 gets none.
     pub weight: u16,
+    /// Its group: requests go to the lowest one in which an endpoint is open, 0 to 9.
+    pub priority: u8,
 }
 
 impl<'de> Deserialize<'de> for Endpoint {
@@ -20,6 +22,8 @@ impl<'de> Deserialize<'de> for Endpoint {
             address: EndpointAddress,
             #[serde(default = "one")]
             weight: u16,
+            #[serde(default)]
+            priority: u8,
         }
         fn one() -> u16 {
             1
@@ -28,10 +32,10 @@ impl<'de> Deserialize<'de> for Endpoint {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Endpoint;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address with a port, `unix:` and a path, or `{ address, weight }`")
+                f.write_str("an address with a port, `unix:` and a path, or `{ address, weight, priority }`")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Endpoint, E> {
-                text.parse().map(|address| Endpoint { address, weight: 1 }).map_err(E::custom)
+                text.parse().map(|address| Endpoint { address, weight: 1, priority: 0 }).map_err(E::custom)
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
                 let long = Long::deserialize(de::value::MapAccessDeserializer::new(map))?;
@@ -41,7 +45,13 @@ impl<'de> Deserialize<'de> for Endpoint {
                             .remedy("a weight is 0 to 1000"),
                     ));
                 }
-                Ok(Endpoint { address: long.address, weight: long.weight })
+                if long.priority > 9 {
+                    return Err(de::Error::custom(
+                        Problem::new(format!("priority {} is too large", long.priority))
+                            .remedy("a priority is 0 to 9, and 0 goes first"),
+                    ));
+                }
+                Ok(Endpoint { address: long.address, weight: long.weight, priority: long.priority })
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -61,6 +71,7 @@ impl JsonSchema for Endpoint {
                     "properties": {
                         "address": { "type": "string" },
                         "weight": { "type": "integer", "minimum": 0, "maximum": 1000, "default": 1 },
+                        "priority": { "type": "integer", "minimum": 0, "maximum": 9, "default": 0 },
                     },
                     "required": ["address"],
                     "additionalProperties": false,

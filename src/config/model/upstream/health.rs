@@ -9,6 +9,8 @@ use std::fmt;
 pub struct Health {
     /// Probes that the gateway sends. Default: none.
     pub active: Option<ActiveHealth>,
+    /// What requests tell of an endpoint. Default: nothing.
+    pub passive: Option<PassiveHealth>,
     /// If fewer than this share of the endpoints are healthy, health no longer counts and all of them
     /// get requests. Default 50%; `0%` for never.
     pub panic: Percent,
@@ -16,7 +18,56 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { active: None, panic: Percent::from_basis_points(5_000) }
+        Self { active: None, passive: None, panic: Percent::from_basis_points(5_000) }
+    }
+}
+
+/// When an endpoint is left out for a while because its requests fail: they get no answer, or a 5xx.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PassiveHealth {
+    /// After so many failures in a row. Default 5; 0 for never.
+    pub consecutive_failures: u32,
+    /// For so long the first time, each further time for as much longer. Default 30s.
+    pub eject: Duration,
+    /// The longest. Default 5m.
+    pub longest: Duration,
+    /// The greatest share of the endpoints that are left out; one always can be, and the last one never.
+    /// Default 50%.
+    pub max_ejected: Percent,
+    /// Whether an endpoint that fails far more than the others do is left out as well. Default: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success_rate: Option<SuccessRate>,
+}
+
+impl Default for PassiveHealth {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            eject: Duration::from_secs(30),
+            longest: Duration::from_secs(300),
+            max_ejected: Percent::from_basis_points(5_000),
+            success_rate: None,
+        }
+    }
+}
+
+/// Endpoints are compared by the share of requests that went well.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SuccessRate {
+    /// How often. Default 10s.
+    pub every: Duration,
+    /// With fewer requests in that time an endpoint is not judged. Default 100.
+    pub of_at_least: u32,
+    /// So many standard deviations below the mean of all are too much. Default 1.9.
+    #[schemars(range(min = 0.5, max = 10))]
+    pub deviations: f64,
+}
+
+impl Default for SuccessRate {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(10), of_at_least: 100, deviations: 1.9 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where requests go.
 
 mod balance;
+mod breaker;
 mod discover;
 mod endpoint;
 mod health;
@@ -8,9 +9,12 @@ mod retry;
 mod tls;
 
 pub use balance::{Balance, HashKey, SameSite, StickyCookie};
+pub use breaker::{Breaker, Slow};
 pub use discover::{Discover, DnsTarget};
 pub use endpoint::Endpoint;
-pub use health::{ActiveHealth, GrpcProbe, Health, HttpProbe, Probe, StatusRange};
+pub use health::{
+    ActiveHealth, GrpcProbe, Health, HttpProbe, PassiveHealth, Probe, StatusRange, SuccessRate,
+};
 pub use retry::{Backoff, Condition, Retry, RouteRetry};
 pub use tls::{ClientCertificate, Tls, Verify};
 
@@ -37,8 +41,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// TLS to the endpoints. Default: none, in the clear.
     pub tls: Option<Tls>,
-    /// Which endpoint gets a request: `round_robin` (the default), `least_request`, `random`,
-    /// `{ hash: … }` or `{ sticky: { cookie: … } }`.
+    /// Which endpoint gets a request: `round_robin` (the default), `least_request`, `peak_ewma`,
+    /// `random`, `{ hash: … }` or `{ sticky: { cookie: … } }`.
     #[serde(default)]
     pub balance: Balance,
     /// The Host that the upstream sees: `keep` (the client's, the default), `endpoint` (the
@@ -48,6 +52,12 @@ pub struct Upstream {
     /// Whether endpoints are healthy, and what follows from it.
     #[serde(default)]
     pub health: Health,
+    /// How long an endpoint that is new, or healthy again, takes until it has its whole share of requests.
+    /// It does not hold for `hash` and `sticky`. Default 0s: it has it at once.
+    #[serde(default = "no_time")]
+    pub slow_start: Duration,
+    /// When requests are refused at once, because too many before them failed or were slow. Default: never.
+    pub breaker: Option<Breaker>,
     /// How long things may take.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -57,6 +67,10 @@ pub struct Upstream {
     /// How long a pooled connection may be idle; keep it below the upstream's own. Default 55s.
     #[serde(default = "idle_timeout")]
     pub idle_timeout: Duration,
+}
+
+const fn no_time() -> Duration {
+    Duration::from_secs(0)
 }
 
 fn idle_timeout() -> Duration {

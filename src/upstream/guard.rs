@@ -1,0 +1,219 @@
+//! What requests tell of an upstream and its endpoints, and what follows: a breaker that opens, endpoints that
+//! are left out, how long answers take.
+
+use super::breaker::{self, Breaker, Pass};
+use super::ejection;
+use super::endpoint::Endpoint;
+use super::set::EndpointSet;
+use crate::config::model::upstream as model;
+use crate::retained::{Retained, StableId};
+use crate::values::Name;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The rules of a configuration, over what is known across configurations.
+#[derive(Debug)]
+pub(super) struct Guard {
+    name: Name,
+    breaker: Option<breaker::Rules>,
+    passive: Option<Passive>,
+    /// Milliseconds.
+    pub slow_start: u64,
+    /// Whether times of answers are of use.
+    times: bool,
+    clock: Arc<Clock>,
+    known: Arc<Known>,
+}
+
+#[derive(Debug)]
+struct Passive {
+    rules: ejection::Rules,
+    rate: Option<model::SuccessRate>,
+}
+
+/// The clock of an upstream, which outlives a configuration.
+#[derive(Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    /// The clock of the upstream of this name.
+    pub(super) fn of(name: &Name, retained: &Retained) -> Arc<Self> {
+        retained.get_or(StableId::new("clock", name), || Self(Instant::now()))
+    }
+
+    /// Milliseconds since the upstream is known; never 0, which stands for no time.
+    pub(super) fn now(&self) -> u64 {
+        millis(self.0.elapsed()) + 1
+    }
+}
+
+/// What outlives a configuration.
+#[derive(Debug, Default)]
+struct Known {
+    breaker: Breaker,
+    /// When endpoints were compared last, in milliseconds of this clock.
+    compared: AtomicU64,
+}
+
+/// A request that the breaker let pass. If nobody tells what came of it, it counts for nothing.
+#[derive(Debug)]
+pub struct Call {
+    known: Arc<Known>,
+    pass: Pass,
+    told: bool,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// No answer came, or a 5xx.
+    pub failed: bool,
+    /// Until its head was there.
+    pub took: Duration,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.told {
+            self.known.breaker.forget(self.pass);
+        }
+    }
+}
+
+impl Guard {
+    pub(super) fn new(name: &Name, config: &model::Upstream, retained: &Retained) -> Self {
+        let breaker = config.breaker.as_ref().map(|breaker| breaker::Rules {
+            failures: breaker.failures.fraction(),
+            slow: breaker.slow.map(|slow| (millis(slow.after.get()), slow.share.fraction())),
+            of_at_least: breaker.of_at_least,
+            within: millis(breaker.within.get()),
+            open_for: millis(breaker.open_for.get()),
+            probes: breaker.probes,
+        });
+        let passive = config.health.passive.as_ref().map(|passive| Passive {
+            rules: ejection::Rules {
+                consecutive: passive.consecutive_failures,
+                eject_for: millis(passive.eject.get()),
+                longest: millis(passive.longest.get()),
+                most: passive.max_ejected.fraction(),
+            },
+            rate: passive.success_rate.clone(),
+        });
+        Self {
+            name: name.clone(),
+            breaker,
+            passive,
+            slow_start: millis(config.slow_start.get()),
+            times: matches!(config.balance, model::Balance::PeakEwma),
+            clock: Clock::of(name, retained),
+            known: retained.get_or(StableId::new("guard", name), Known::default),
+        }
+    }
+
+    /// Milliseconds of its clock.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// Whether a clock is needed to choose.
+    pub(super) const fn needs_time(&self) -> bool {
+        self.passive.is_some() || self.slow_start > 0 || self.times
+    }
+
+    /// Whether endpoints may be left out.
+    pub(super) const fn ejects(&self) -> bool {
+        self.passive.is_some()
+    }
+
+    /// Whether a request may be sent; none where there is no breaker.
+    ///
+    /// # Errors
+    /// It may not: for how long not.
+    pub(super) fn call(&self) -> Result<Option<Call>, Duration> {
+        let Some(rules) = &self.breaker else { return Ok(None) };
+        let pass = self.known.breaker.ask(rules, self.now()).map_err(Duration::from_millis)?;
+        Ok(Some(Call { known: Arc::clone(&self.known), pass, told: false }))
+    }
+
+    /// Notes what came of an attempt at this endpoint of this set.
+    pub(super) fn note(
+        &self,
+        endpoint: &Endpoint,
+        set: &EndpointSet,
+        call: Option<&mut Call>,
+        outcome: Outcome,
+    ) {
+        if self.breaker.is_none() && !self.needs_time() {
+            return;
+        }
+        let now = self.now();
+        if self.times && !outcome.failed {
+            let micros = u64::try_from(outcome.took.as_micros()).unwrap_or(u64::MAX);
+            endpoint.state.ewma.note(micros, now);
+        }
+        if let (Some(rules), Some(call)) = (&self.breaker, call) {
+            call.told = true;
+            let (told, pass) = ((outcome.failed, millis(outcome.took)), call.pass);
+            // Further attempts of the same request are as any others.
+            call.pass = Pass::Usual;
+            if self.known.breaker.note(rules, pass, told, now) {
+                log::warn!("breaker open upstream={} open_for_ms={}", self.name, rules.open_for);
+            }
+        }
+        let Some(passive) = &self.passive else { return };
+        if endpoint.state.record.note(&passive.rules, outcome.failed) {
+            self.eject(endpoint, set, &passive.rules, now, "failures in a row");
+        }
+        if let Some(rate) = &passive.rate {
+            self.compare(set, &passive.rules, rate, now);
+        }
+    }
+
+    fn eject(&self, endpoint: &Endpoint, set: &EndpointSet, rules: &ejection::Rules, now: u64, why: &str) {
+        let all = set.endpoints().iter().filter(|it| it.weight > 0);
+        let (of, out) =
+            all.fold((0, 0), |(of, out), it| (of + 1, out + usize::from(it.state.record.is_out(now))));
+        if endpoint.state.record.is_out(now) || !ejection::may_eject(out, of, rules.most) {
+            return;
+        }
+        endpoint.state.record.eject(rules, now);
+        log::warn!("endpoint ejected upstream={} endpoint={} cause={why:?}", self.name, endpoint.label);
+    }
+
+    /// Compares endpoints, if it is time to.
+    fn compare(&self, set: &EndpointSet, rules: &ejection::Rules, rate: &model::SuccessRate, now: u64) {
+        let last = self.known.compared.load(Ordering::Relaxed);
+        let is_time = now >= last.saturating_add(millis(rate.every.get()));
+        let claim =
+            || self.known.compared.compare_exchange(last, now, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !is_time || !claim() {
+            return;
+        }
+        let endpoints = set.endpoints();
+        let calls: Vec<(u32, u32)> =
+            endpoints.iter().map(|endpoint| endpoint.state.record.take(now)).collect();
+        // The first span has no beginning.
+        if last == 0 {
+            return;
+        }
+        for at in ejection::outliers(&calls, rate.of_at_least, rate.deviations) {
+            self.eject(&endpoints[at], set, rules, now, "success rate");
+        }
+    }
+
+    /// What its breaker is, and how often it opened; none where there is no breaker.
+    pub(super) fn breaker(&self) -> Option<(breaker::State, u64)> {
+        self.breaker.as_ref().map(|_| (self.known.breaker.state(self.now()), self.known.breaker.opened()))
+    }
+
+    /// How many endpoints of the set are left out.
+    pub(super) fn ejected(&self, set: &EndpointSet) -> usize {
+        let now = self.now();
+        set.endpoints().iter().filter(|endpoint| self.ejects() && endpoint.state.record.is_out(now)).count()
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

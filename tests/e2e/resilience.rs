@@ -1,0 +1,183 @@
+//! Upstreams that fail: breakers, endpoints that are left out, priorities, and who answers sooner.
+
+use crate::harness::{Client, Gateway, Origin, answer, quiet_port, wait_until};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::time::Duration;
+
+/// An origin that answers with a status that can be changed.
+fn answering(status: &Arc<AtomicU16>) -> Origin {
+    let status = Arc::clone(status);
+    Origin::start(move |_, stream| {
+        let line = match status.load(Ordering::SeqCst) {
+            200 => "200 OK",
+            503 => "503 Service Unavailable",
+            _ => "500 Internal Server Error",
+        };
+        stream.write_all(&answer(line, "", "")).is_ok()
+    })
+}
+
+fn gateway(upstream: &str) -> Gateway {
+    Gateway::start(&format!(
+        "admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         upstreams: {{ origin: {{ retry: {{ attempts: 1 }}, {upstream} }} }}\n\
+         routes: {{ all: {{ to: origin }} }}\n"
+    ))
+}
+
+fn statuses(gateway: &Gateway, count: usize) -> Vec<u16> {
+    let mut client = Client::new(gateway.web());
+    (0..count)
+        .map(|_| {
+            let status = client.get("a", "/", "").status;
+            // What failed with the upstream costs the connection.
+            if status >= 500 {
+                client = Client::new(gateway.web());
+            }
+            status
+        })
+        .collect()
+}
+
+fn metric(gateway: &Gateway, name: &str) -> f64 {
+    gateway.metric(&format!("{name}{{upstream=\"origin\"}}"))
+}
+
+#[test]
+fn a_breaker_opens_answers_at_once_and_closes_when_all_is_well() {
+    let status = Arc::new(AtomicU16::new(500));
+    let origin = answering(&status);
+    let breaker = "breaker: { failures: 50%, of_at_least: 6, within: 10m, open_for: 1h, probes: 2 }";
+    let gateway = gateway(&format!("endpoints: ['{}'], {breaker}", origin.address()));
+    assert_eq!(statuses(&gateway, 6), [500; 6]);
+    let mut client = Client::new(gateway.web());
+    for _ in 0..3 {
+        let refused = client.get("a", "/", "");
+        assert_eq!((refused.status, refused.code().as_str()), (503, "breaker_open"));
+        let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+        assert!((3500..=3600).contains(&after) && !refused.closes(), "{after}");
+    }
+    assert_eq!(origin.received().len(), 6, "nobody is asked");
+    assert_eq!(metric(&gateway, "tollgate_upstream_breaker_open"), 1.0);
+    assert_eq!(metric(&gateway, "tollgate_upstream_breaker_opened_total"), 1.0);
+    // A reload does not close it.
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    gateway.rewrite(&text.replace("of_at_least: 6", "of_at_least: 7"));
+    assert_eq!(gateway.reload().status, 200);
+    assert_eq!(client.get("a", "/", "").status, 503);
+    assert_eq!(origin.received().len(), 6);
+}
+
+#[test]
+fn trials_close_a_breaker_and_one_that_fails_opens_it_again() {
+    let status = Arc::new(AtomicU16::new(500));
+    let origin = answering(&status);
+    let breaker = "breaker: { of_at_least: 4, within: 10m, open_for: 50ms, probes: 1 }";
+    let gateway = gateway(&format!("endpoints: ['{}'], {breaker}", origin.address()));
+    assert_eq!(statuses(&gateway, 4), [500; 4]);
+    wait_until("a trial fails", || statuses(&gateway, 1) == [500]);
+    wait_until("it is open again", || metric(&gateway, "tollgate_upstream_breaker_opened_total") >= 2.0);
+    status.store(200, Ordering::SeqCst);
+    wait_until("a trial goes well", || statuses(&gateway, 1) == [200]);
+    assert_eq!(statuses(&gateway, 20), [200; 20]);
+    assert_eq!(metric(&gateway, "tollgate_upstream_breaker_open"), 0.0);
+}
+
+#[test]
+fn slow_answers_open_a_breaker_too() {
+    let slow = Arc::new(AtomicBool::new(true));
+    let sleeps = Arc::clone(&slow);
+    let origin = Origin::start(move |_, stream| {
+        if sleeps.load(Ordering::SeqCst) {
+            std::thread::park_timeout(Duration::from_millis(60));
+        }
+        stream.write_all(&answer("200 OK", "", "")).is_ok()
+    });
+    let breaker = "breaker: { failures: 0%, slow: { after: 50ms, share: 80% }, of_at_least: 4, within: 10m, open_for: 1h }";
+    let gateway = gateway(&format!("endpoints: ['{}'], {breaker}", origin.address()));
+    assert_eq!(statuses(&gateway, 5), [200, 200, 200, 200, 503]);
+}
+
+#[test]
+fn an_endpoint_whose_requests_fail_is_left_out_and_the_last_one_never() {
+    let (bad, good) = (Arc::new(AtomicU16::new(503)), Arc::new(AtomicU16::new(200)));
+    let origins = [answering(&bad), answering(&good)];
+    let endpoints = format!("endpoints: ['{}', '{}']", origins[0].address(), origins[1].address());
+    let passive = "health: { passive: { consecutive_failures: 3, eject: 1h, longest: 2h } }";
+    let gateway = gateway(&format!("{endpoints}, {passive}"));
+    let told = statuses(&gateway, 6);
+    assert_eq!(told.iter().filter(|status| **status == 503).count(), 3, "in turn: {told:?}");
+    assert_eq!(statuses(&gateway, 20), [200; 20]);
+    assert_eq!(origins[0].received().len(), 3);
+    assert_eq!(metric(&gateway, "tollgate_upstream_ejected"), 1.0);
+    // Now the other one fails as well. Somebody has to be asked.
+    good.store(500, Ordering::SeqCst);
+    assert_eq!(statuses(&gateway, 10), [500; 10]);
+    assert_eq!(metric(&gateway, "tollgate_upstream_ejected"), 1.0);
+}
+
+#[test]
+fn an_endpoint_that_is_left_out_comes_back() {
+    let (bad, good) = (Arc::new(AtomicU16::new(503)), Arc::new(AtomicU16::new(200)));
+    let origins = [answering(&bad), answering(&good)];
+    let endpoints = format!("endpoints: ['{}', '{}']", origins[0].address(), origins[1].address());
+    let passive = "health: { passive: { consecutive_failures: 1, eject: 100ms } }, slow_start: 50ms";
+    let gateway = gateway(&format!("{endpoints}, {passive}"));
+    wait_until("it was asked", || statuses(&gateway, 2).contains(&503));
+    bad.store(200, Ordering::SeqCst);
+    let before = origins[0].received().len();
+    wait_until("it is asked again", || {
+        statuses(&gateway, 1);
+        origins[0].received().len() > before
+    });
+    assert_eq!(statuses(&gateway, 10), [200; 10]);
+}
+
+#[test]
+fn the_next_priority_is_asked_when_the_first_has_nobody() {
+    let status = Arc::new(AtomicU16::new(200));
+    let origins = [answering(&status), answering(&status)];
+    let endpoints = format!(
+        "endpoints: ['{}', {{ address: '{}', priority: 1 }}]",
+        origins[0].address(),
+        origins[1].address()
+    );
+    let running = gateway(&endpoints);
+    assert_eq!(statuses(&running, 10), [200; 10]);
+    assert_eq!((origins[0].received().len(), origins[1].received().len()), (10, 0));
+    // Nobody is there; one attempt finds that out, and from then on the endpoint is left out.
+    let endpoints = format!(
+        "endpoints: ['127.0.0.1:{}', {{ address: '{}', priority: 1 }}]",
+        quiet_port(),
+        origins[1].address()
+    );
+    let passive = "retry: { attempts: 2, backoff: 0ms..1ms }, health: { passive: { consecutive_failures: 1, eject: 1h } }";
+    let failing = Gateway::start(&format!(
+        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         upstreams: {{ origin: {{ {endpoints}, {passive} }} }}\nroutes: {{ all: {{ to: origin }} }}\n"
+    ));
+    assert_eq!(statuses(&failing, 10), [200; 10]);
+    assert_eq!(origins[1].received().len(), 10);
+}
+
+#[test]
+fn who_answers_sooner_gets_more() {
+    let origins: Vec<Origin> = (0..4)
+        .map(|at| {
+            Origin::start(move |_, stream| {
+                if at == 0 {
+                    std::thread::park_timeout(Duration::from_millis(300));
+                }
+                stream.write_all(&answer("200 OK", "", "")).is_ok()
+            })
+        })
+        .collect();
+    let endpoints: Vec<String> = origins.iter().map(|origin| format!("'{}'", origin.address())).collect();
+    let gateway = gateway(&format!("endpoints: [{}], balance: peak_ewma", endpoints.join(", ")));
+    assert_eq!(statuses(&gateway, 80), [200; 80]);
+    let slow = origins[0].received().len();
+    assert!(slow <= 10, "{slow} of 80 went to the slow one, and 20 are its share");
+}
