@@ -108,6 +108,18 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("rate_limit_in_words", "policies: { defaults: { rate_limit: 100/s } }\n"),
     ("concurrency_of_none", "policies: { defaults: { concurrency: { max: 0 } } }\n"),
+    (
+        "endpoint_priority_too_large",
+        "upstreams:\n  a: { endpoints: [{ address: 127.0.0.1:1, priority: 10 }] }\n",
+    ),
+    (
+        "breaker",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], breaker: { failures: 0%, within: 0s, of_at_least: 0, probes: 0, slow: { share: 5% } } }\n  b: { endpoints: [127.0.0.1:1], breaker: { failures: 0%, slow: { after: 0s, share: 0% } } }\n",
+    ),
+    (
+        "passive_health",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], health: { passive: { consecutive_failures: 0, eject: 0s } } }\n  b: { endpoints: [127.0.0.1:1], health: { passive: { success_rate: { deviations: 20 } } } }\n",
+    ),
     ("plan_of_no_rate", "plans: { gold: { rate: fast } }\n"),
     ("unknown_coding", "policies: { defaults: { compress: { codings: [deflate] } } }\n"),
     ("enforced_policy_off", "policies: { enforced: { headers: off } }\n"),
@@ -305,6 +317,10 @@ const COMPILED: &[(&str, &str)] = &[
     (
         "rate_limits",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { rate: 1/d, burst: 500 }\n  free: {}\nroutes:\n  a: { match: { path: /a }, policies: { rate_limit: {} }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { rate_limit: [{ rate: 1/s }, { rate: 2/s }] }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { rate_limit: { rate: 5/s, cost: 6 } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { rate_limit: { rate: 5/s, cost: { cel: request.path } } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { rate_limit: { key: consumer, plan: true } }, to: { echo: {} } }\n",
+    ),
+    (
+        "faults",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nroutes:\n  a: { match: { path: /a }, policies: { fault: {} }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { fault: { delay: { by: 2m }, abort: { status: 302, share: 0% } } }, to: { echo: {} } }\n",
     ),
     (
         "concurrency",

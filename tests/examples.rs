@@ -544,6 +544,13 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "fault.yaml",
+        &[
+            ask("web", "GET /orders", 200, &["origin 9101"]),
+            ask("web", "GET /orders\nx-fault: yes", 503, &["fault_injected"]),
+        ],
+    ),
+    example(
         "folder",
         &[
             ask("web", "GET /orders/7", 200, &["origin 9101"]),
@@ -771,6 +778,15 @@ const EXAMPLES: &[Example] = &[
         },
     },
     Example {
+        // No Redis is there: it shows what a gateway has by itself.
+        name: "rate-limit-shared.yaml",
+        asks: &[ask("web", "GET /search", 200, &["ratelimit-policy: \"client_ip\";q=3"])],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            wait_until("its half is used up", || client.get("a", "/search", "").status == 429);
+        },
+    },
+    Example {
         name: "rate-limit.yaml",
         asks: &[
             ask(
@@ -838,6 +854,7 @@ const EXAMPLES: &[Example] = &[
             ),
         ],
     ),
+    example("resilience.yaml", &[ask("web", "GET /orders/7", 200, &["origin 9101"])]),
     example(
         "respond.yaml",
         &[

@@ -6,6 +6,7 @@ use super::authorize::Authorize;
 use super::concurrency::{Bound, Concurrency};
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
+use super::fault::Fault;
 use super::rate_limit::{CallerLimits, ClientLimits, Limit};
 use super::upstream_auth::UpstreamAuth;
 use super::{CompileEnv, Policy, Step, Verdict};
@@ -131,6 +132,8 @@ the_list! {
     ip_access: IpAccess, enforced ip_access;
     /// Before whatever asks who calls: a preflight carries no credentials (Fetch, section 4.8).
     cors: Cors;
+    /// Before all that counts and asks: what is behind it takes the fault for the client's or the network's.
+    fault: Fault;
     /// By what is known without a caller, before credentials cost anything: who guesses at them is limited
     /// as well. After preflights, which are the browser's and not the client's.
     rate_limit: ClientLimits, enforced rate_limit;

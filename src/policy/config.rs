@@ -2,8 +2,8 @@
 //! each other.
 
 use super::{
-    authenticate, authorize, body_limit, compress, concurrency, content_digest, cors, grpc_web, headers,
-    ip_access, rate_limit, rewrite, upstream_auth,
+    authenticate, authorize, body_limit, compress, concurrency, content_digest, cors, fault, grpc_web,
+    headers, ip_access, rate_limit, rewrite, upstream_auth,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -90,6 +90,9 @@ pub struct Policies {
     /// Cross-origin requests from browsers; preflights are answered here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Setting<cors::CorsConfig>>,
+    /// Requests are delayed or refused on purpose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Setting<fault::FaultConfig>>,
     /// Calls of gRPC-Web become gRPC on their way upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_web: Option<Setting<grpc_web::GrpcWebConfig>>,

@@ -14,6 +14,7 @@ pub mod config;
 pub mod content_digest;
 pub mod context;
 pub mod cors;
+pub mod fault;
 pub mod grpc_web;
 pub mod headers;
 pub mod ip_access;

@@ -44,6 +44,28 @@ fn ip_access_refuses_and_keeps_the_connection() {
 }
 
 #[test]
+fn faults_delay_and_refuse_whoever_asks_for_them() {
+    let origin = Origin::saying("in");
+    let fault = "fault: { header: x-fault, delay: { by: 150ms }, abort: { status: 504, share: 100% } }";
+    let slow = "fault: { delay: { by: 150ms } }";
+    let gateway = gateway(
+        &origin,
+        &format!(
+            "routes: {{ all: {{ policies: {{ {fault} }}, to: origin }}, slow: {{ match: {{ path: /slow }}, policies: {{ {slow} }}, to: origin }} }}\n"
+        ),
+    );
+    let mut client = Client::new(gateway.web());
+    assert_eq!(ask(&mut client, "GET /", &[]).status, 200);
+    for (line, fields, status) in [("GET /", &["x-fault: 1"][..], 504), ("GET /slow", &[], 200)] {
+        let began = std::time::Instant::now();
+        let answer = ask(&mut client, line, fields);
+        assert_eq!(answer.status, status, "{line}");
+        assert!(began.elapsed() >= std::time::Duration::from_millis(150), "{line}: {:?}", began.elapsed());
+    }
+    assert_eq!(origin.received().len(), 2, "what is refused goes nowhere, and the connection was kept");
+}
+
+#[test]
 fn a_grpc_caller_is_refused_in_its_own_words() {
     let origin = Origin::saying("in");
     let gateway = gateway(

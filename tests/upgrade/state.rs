@@ -98,3 +98,19 @@ fn go(partner: &mut Partner) -> Value {
         }
     }
 }
+
+#[test]
+fn limits_go_on_counting() {
+    let fleet = Fleet::start("drain: 5s");
+    let text = std::fs::read_to_string(fleet.config()).unwrap();
+    let few =
+        "few: { match: { path: /few }, policies: { rate_limit: { rate: 1/h, burst: 3 } }, to: { echo: {} } }";
+    std::fs::write(fleet.config(), text.replace("routes: {", &format!("routes: {{ {few},"))).unwrap();
+    assert_eq!(fleet.first.admin("POST", "/reload").json()["outcome"], "applied");
+    let ask = || get(fleet.web, "/few").status;
+    assert_eq!([ask(), ask()], [200, 200]);
+    upgraded(&fleet);
+    assert_eq!([ask(), ask()], [200, 429], "three of three, by two processes");
+    upgraded(&fleet);
+    assert_eq!(ask(), 429);
+}

@@ -2,7 +2,7 @@
 
 use crate::policy::shared::key::KeyConfig;
 use crate::policy::shared::list::{Listed, OneOrMany};
-use crate::values::{Name, Rate};
+use crate::values::{Name, Percent, Rate};
 use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -21,7 +21,7 @@ impl Listed for LimitConfig {
 }
 
 /// One limit. Who goes beyond it is answered with 429 and when to come again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitConfig {
     /// Its name: in its header fields, in metrics and in the log; and what its counts are found by after a
@@ -43,8 +43,48 @@ pub struct LimitConfig {
     pub cost: CostConfig,
     /// Whether it only counts whom it would refuse. Default false.
     pub shadow: bool,
+    /// The name of a store in `stores`, where all gateways that have this limit decide together. Default:
+    /// each gateway decides by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Name>,
+    /// What becomes of requests while the store does not answer in time. Default `local`.
+    pub on_failure: OnFailure,
+    /// What share of rate and burst this gateway has by itself with `on_failure: local`: with three gateways,
+    /// about `33%` keeps the sum. Default `100%`.
+    pub local_share: Percent,
     /// Which answers have `RateLimit` and `RateLimit-Policy`. Default `refused`.
     pub fields: FieldsConfig,
+}
+
+/// What becomes of requests while a store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The gateway decides by itself.
+    #[default]
+    Local,
+    /// They pass.
+    Allow,
+    /// They are answered with 503.
+    Deny,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            key: KeyConfig::default(),
+            rate: None,
+            burst: None,
+            plan: false,
+            cost: CostConfig::default(),
+            shadow: false,
+            shared: None,
+            on_failure: OnFailure::default(),
+            local_share: Percent::ALL,
+            fields: FieldsConfig::default(),
+        }
+    }
 }
 
 /// What a request costs.

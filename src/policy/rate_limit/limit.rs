@@ -1,7 +1,8 @@
 //! One limit.
 
 use super::Mark;
-use super::config::{CostConfig, FieldsConfig, LimitConfig};
+use super::config::{CostConfig, FieldsConfig, LimitConfig, OnFailure};
+use super::shared::Shared;
 use crate::identity::config::PlanConfig;
 use crate::policy::context::PolicyContext;
 use crate::policy::shared::cel::{Amount, Facts};
@@ -10,7 +11,7 @@ use crate::policy::shared::key::Key;
 use crate::policy::{CompileEnv, at};
 use crate::retained::StableId;
 use crate::telemetry::metrics::LimitMetrics;
-use crate::values::{ConfigPath, Finding, Problem, Rate};
+use crate::values::{ConfigPath, Finding, Name, Problem, Rate};
 use ahash::HashMap;
 use http::HeaderName;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -32,6 +33,11 @@ pub struct Limit {
     shadow: bool,
     fields: FieldsConfig,
     metrics: Arc<LimitMetrics>,
+    /// What it is found by, for all gateways alike.
+    id: Box<str>,
+    shared: Option<(Name, Arc<Shared>)>,
+    on_failure: OnFailure,
+    local_share: f64,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,13 @@ impl Limit {
                     .remedy("raise `burst`, or lower `cost`");
             found.push(at("cost", problem));
         }
+        let shared = config.shared.as_ref().and_then(|name| match env.stores.get(name) {
+            Ok(store) => Some((name.clone(), Arc::new(Shared::new(store)))),
+            Err(problem) => {
+                found.extend(problem.map(|problem| at("shared", problem)));
+                None
+            }
+        });
         let (true, Some(key)) = (found.is_empty(), key) else { return Err(found) };
         let name: Box<str> =
             config.name.as_ref().map_or_else(|| key.as_str().into(), |name| name.as_str().into());
@@ -75,14 +88,35 @@ impl Limit {
         let id = format!("{place}/{name}/{}", key.as_str());
         let family = env.retained.get_or(StableId::new("rate_limit", &id), || store.family(&id));
         let paces = plans.iter().flat_map(HashMap::values).chain(pace.iter().map(|(_, pace)| pace));
-        paces.for_each(|pace| family.learn(pace.interval()));
+        let local_share = config.local_share.fraction();
+        for pace in paces {
+            family.learn(pace.interval());
+            if shared.is_some() {
+                family.learn(pace.share(local_share).interval());
+            }
+        }
         let metrics = match &env.metrics {
             Some(metrics) => metrics.limit(&place.to_string(), &name),
             None => Arc::new(LimitMetrics::unseen()),
         };
         drop(place);
-        let (shadow, fields) = (config.shadow, config.fields);
-        Ok(Self { name, key, family, pace, plans, cost, shadow, fields, metrics })
+        let (shadow, fields, on_failure) = (config.shadow, config.fields, config.on_failure);
+        let id = id.into();
+        Ok(Self {
+            name,
+            key,
+            family,
+            pace,
+            plans,
+            cost,
+            shadow,
+            fields,
+            metrics,
+            id,
+            shared,
+            on_failure,
+            local_share,
+        })
     }
 
     /// What this request asks of it; none if it does not concern it.
@@ -92,6 +126,27 @@ impl Limit {
         head: &RequestHeader,
         cx: &PolicyContext,
     ) -> Option<Ask<'l>> {
+        let (pace, units) = self.price(head, cx)?;
+        let mut hasher = store.hasher(&self.family);
+        self.key.digest(&mut hasher, head, cx);
+        Some(Ask { family: &self.family, digest: hasher.finish(), pace, cost: pace.cost(units) })
+    }
+
+    /// What it asks of this gateway alone, while the others cannot be asked.
+    pub(super) fn ask_alone<'l>(
+        &'l self,
+        store: &Store,
+        head: &RequestHeader,
+        cx: &PolicyContext,
+    ) -> Option<Ask<'l>> {
+        let (pace, units) = self.price(head, cx)?;
+        let pace = pace.share(self.local_share);
+        let ask = self.ask(store, head, cx)?;
+        Some(Ask { pace, cost: pace.cost(units), ..ask })
+    }
+
+    /// The pace for this request, and its cost in units; none if it does not concern it.
+    pub(super) fn price(&self, head: &RequestHeader, cx: &PolicyContext) -> Option<(Pace, u32)> {
         let pace = self.pace_of(cx)?;
         let units = match &self.cost {
             Cost::Units(units) => *units,
@@ -104,9 +159,7 @@ impl Limit {
                 }
             },
         };
-        let mut hasher = store.hasher(&self.family);
-        self.key.digest(&mut hasher, head, cx);
-        Some(Ask { family: &self.family, digest: hasher.finish(), pace, cost: pace.cost(units) })
+        Some((pace, units))
     }
 
     fn pace_of(&self, cx: &PolicyContext) -> Option<Pace> {
@@ -122,13 +175,32 @@ impl Limit {
         let said = answer.headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
         let Some(units) = said else { return false };
         let cost = mark.pace.cost(units);
-        if cost < mark.taken {
+        if let Some(remote) = &mark.remote {
+            let more = cost.cast_signed() - mark.taken.cast_signed();
+            if more != 0 {
+                remote.shared.adjust(remote.key.clone(), mark.pace, more);
+            }
+        } else if cost < mark.taken {
             store.give_back((mark.digest, mark.pace), mark.taken - cost);
         } else if cost > mark.taken {
             let ask = Ask { family: &self.family, digest: mark.digest, pace: mark.pace, cost };
             store.charge(&ask, cost - mark.taken, now);
         }
         true
+    }
+
+    /// The store that decides, and by what it is asked.
+    pub(super) const fn shared(&self) -> Option<&(Name, Arc<Shared>)> {
+        self.shared.as_ref()
+    }
+
+    pub(super) const fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    /// What it is found by, for all gateways alike.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Its name.
@@ -189,6 +261,9 @@ impl Limit {
         }
         if *self.name != *self.key.as_str() {
             text.push_str(&format!(", by {}", self.key.as_str()));
+        }
+        if let Some((store, _)) = &self.shared {
+            text.push_str(&format!(", together in `{store}`"));
         }
         if self.shadow {
             text.push_str(", only counted");

@@ -14,21 +14,24 @@
 mod config;
 mod fields;
 mod limit;
+mod shared;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::{CostConfig, FieldsConfig, LimitConfig, RateLimitConfig};
+pub use config::{CostConfig, FieldsConfig, LimitConfig, OnFailure, RateLimitConfig};
 pub use limit::{Limit, plan_problem};
 
 use super::context::PolicyContext;
 use super::shared::gcra::{Ask, Outcome, Pace, Store, Ticks, span};
 use super::shared::list::Listed as _;
-use super::{CompileEnv, Policy, Step};
+use super::{CompileEnv, Policy, Step, Verdict};
+use crate::outbound::redis::StoreFailure;
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Problem};
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use pingora_http::{RequestHeader, ResponseHeader};
+use shared::Shared;
 use std::sync::Arc;
 
 /// Limits whose keys need no caller.
@@ -47,7 +50,7 @@ pub struct RateLimit<const CALLER: bool> {
 pub const RATE_LIMITED: &str = "rate_limited";
 
 /// What a limit did to a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Mark {
     /// Which limit, by its family.
     family: u64,
@@ -61,7 +64,21 @@ pub struct Mark {
     refused: bool,
     /// What the answer says of its cost has been read.
     settled: bool,
+    /// Where it was taken, if that was not here.
+    remote: Option<Box<Remote>>,
 }
+
+/// What was taken from a limit that gateways share.
+#[derive(Clone, Debug)]
+struct Remote {
+    shared: Arc<Shared>,
+    key: String,
+    /// When all of it is there again, by this gateway's clock, as far as is known.
+    full: Ticks,
+}
+
+/// The store that a limit is decided in does not answer.
+pub const LIMIT_UNAVAILABLE: &str = "limit_unavailable";
 
 impl<const CALLER: bool> Policy for RateLimit<CALLER> {
     const NAME: &'static str = "rate_limit";
@@ -92,6 +109,16 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
                 Err(wrong) => found.extend(wrong.into_iter().map(|finding| finding.under(&path))),
             }
         }
+        let mut stores = limits.iter().filter_map(|limit| limit.shared().map(|(name, _)| name));
+        if let Some(first) = stores.next()
+            && let Some(other) = stores.find(|other| *other != first)
+        {
+            let problem = Problem::new(format!(
+                "limits in the stores `{first}` and `{other}`, which cannot decide together"
+            ))
+            .remedy("name one store for all of them");
+            found.push(Finding::error(ConfigPath::root(), problem));
+        }
         if !found.is_empty() {
             return Err(found);
         }
@@ -104,34 +131,20 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
     }
 
     fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
-        let now = self.store.now();
-        let mut asks = Vec::with_capacity(self.limits.len());
-        let mut asked = Vec::with_capacity(self.limits.len());
-        for limit in self.limits.iter().filter(|limit| !limit.is_shadow()) {
-            if let Some(ask) = limit.ask(&self.store, head, cx) {
-                asks.push(ask);
-                asked.push(limit);
-            }
+        if let Err(rejection) = self.take_here(head, cx) {
+            return Step::Reject(rejection);
         }
-        let outcome = if asks.is_empty() { Outcome::Admitted } else { self.store.take(&asks, now) };
-        let admitted = outcome == Outcome::Admitted;
-        let mark = |(limit, ask): (&&Limit, &Ask<'_>)| Mark::new(limit, ask, admitted);
-        cx.limits.extend(asked.iter().zip(&asks).map(mark));
-        match outcome {
-            Outcome::Admitted => {
-                asked.iter().for_each(|limit| limit.metrics().admitted());
-                self.try_shadows(head, cx, now);
-                Step::Continue
-            }
-            Outcome::Refused { by, wait } => {
-                for mark in cx.limits.iter_mut().filter(|mark| mark.taken > 0) {
-                    self.store.give_back((mark.digest, mark.pace), mark.taken);
-                    mark.taken = 0;
-                }
-                asked.get(by).into_iter().for_each(|limit| limit.metrics().refused());
-                Step::reject(refusal(asked.get(by).map_or("", |limit| limit.name()), wait))
-            }
+        if self.limits.iter().any(|limit| limit.shared().is_some() && !limit.is_shadow()) {
+            return Step::Wait(Box::pin(async move {
+                let decided = self.take_there(head, cx).await;
+                decided.map_or_else(Verdict::Reject, |()| {
+                    self.try_shadows(head, cx);
+                    Verdict::Continue
+                })
+            }));
         }
+        self.try_shadows(head, cx);
+        Step::Continue
     }
 
     fn on_response(&self, _: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
@@ -154,7 +167,8 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
                 FieldsConfig::Never => false,
             };
             if tells {
-                let full = self.store.full(mark.digest, mark.pace, now);
+                let here = || self.store.full(mark.digest, mark.pace, now);
+                let full = mark.remote.as_ref().map_or_else(here, |remote| remote.full);
                 told.add(limit.name(), mark, (full, now));
             }
         }
@@ -163,8 +177,114 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
 }
 
 impl<const CALLER: bool> RateLimit<CALLER> {
-    /// Those that only count: each by itself, and only for requests that go on.
-    fn try_shadows(&self, head: &RequestHeader, cx: &mut PolicyContext, now: Ticks) {
+    /// Those that this gateway decides by itself.
+    fn take_here(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
+        let asked = self.limits.iter().filter(|limit| !limit.is_shadow() && limit.shared().is_none());
+        let asked = asked.filter_map(|limit| Some((limit, limit.ask(&self.store, head, cx)?))).collect();
+        self.take(asked, cx)
+    }
+
+    fn take(&self, asked: Vec<(&Limit, Ask<'_>)>, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let (limits, asks): (Vec<&Limit>, Vec<Ask<'_>>) = asked.into_iter().unzip();
+        let outcome = self.store.take(&asks, self.store.now());
+        let admitted = outcome == Outcome::Admitted;
+        cx.limits.extend(limits.iter().zip(&asks).map(|(limit, ask)| Mark::new(limit, ask, admitted)));
+        match outcome {
+            Outcome::Admitted => {
+                limits.iter().for_each(|limit| limit.metrics().admitted());
+                Ok(())
+            }
+            Outcome::Refused { by, wait } => Err(self.refuse(limits.get(by).copied(), wait, cx)),
+        }
+    }
+
+    /// Those that gateways decide together.
+    async fn take_there(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
+        let (mut limits, mut asks) = (Vec::new(), Vec::new());
+        let mut by = None;
+        for limit in self.limits.iter().filter(|limit| !limit.is_shadow()) {
+            let Some((_, shared)) = limit.shared() else { continue };
+            if let Some(ask) = shared.ask(limit, head, cx) {
+                by.get_or_insert(shared);
+                limits.push(limit);
+                asks.push(ask);
+            }
+        }
+        let Some(shared) = by else { return Ok(()) };
+        let decision = match shared.take(&asks).await {
+            Ok(decision) => decision,
+            Err(failure) => return self.take_alone(&limits, &failure, head, cx),
+        };
+        let (now, admitted) = (self.store.now(), decision.refused.is_none());
+        for ((limit, ask), ahead) in limits.iter().zip(asks).zip(&decision.ahead) {
+            let remote =
+                Remote { shared: Arc::clone(shared), key: ask.key, full: now.saturating_add(*ahead) };
+            cx.limits.push(Mark {
+                family: limit.family().id(),
+                digest: 0,
+                pace: ask.pace,
+                cost: ask.cost,
+                taken: if admitted { ask.cost } else { 0 },
+                refused: !admitted,
+                settled: false,
+                remote: Some(Box::new(remote)),
+            });
+        }
+        match decision.refused {
+            None => {
+                limits.iter().for_each(|limit| limit.metrics().admitted());
+                Ok(())
+            }
+            Some((by, wait)) => Err(self.refuse(limits.get(by).copied(), wait, cx)),
+        }
+    }
+
+    /// The store does not answer: each limit does what it says for that case.
+    fn take_alone(
+        &self,
+        limits: &[&Limit],
+        failure: &StoreFailure,
+        head: &RequestHeader,
+        cx: &mut PolicyContext,
+    ) -> Result<(), Box<Rejection>> {
+        limits.iter().for_each(|limit| limit.metrics().store_failed());
+        if let Some(limit) = limits.iter().find(|limit| limit.on_failure() == OnFailure::Deny) {
+            self.give_back(cx);
+            let title = "This cannot be answered now";
+            let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, LIMIT_UNAVAILABLE, title);
+            return Err(Box::new(rejection.detail(format!("limit={} {failure}", limit.name()))));
+        }
+        let alone = limits.iter().filter(|limit| limit.on_failure() == OnFailure::Local);
+        let asked =
+            alone.filter_map(|limit| Some((*limit, limit.ask_alone(&self.store, head, cx)?))).collect();
+        self.take(asked, cx)
+    }
+
+    /// What the request took so far, it gives back.
+    fn give_back(&self, cx: &mut PolicyContext) {
+        for mark in cx.limits.iter_mut().filter(|mark| mark.taken > 0) {
+            match &mark.remote {
+                Some(remote) => {
+                    remote.shared.adjust(remote.key.clone(), mark.pace, -mark.taken.cast_signed());
+                }
+                None => self.store.give_back((mark.digest, mark.pace), mark.taken),
+            }
+            mark.taken = 0;
+        }
+    }
+
+    fn refuse(&self, by: Option<&Limit>, wait: Ticks, cx: &mut PolicyContext) -> Box<Rejection> {
+        self.give_back(cx);
+        by.into_iter().for_each(|limit| limit.metrics().refused());
+        Box::new(refusal(by.map_or("", Limit::name), wait))
+    }
+
+    /// Those that only count: each by itself, by what this gateway sees, and only for requests that go on.
+    fn try_shadows(&self, head: &RequestHeader, cx: &mut PolicyContext) {
+        let now = self.store.now();
         for limit in self.limits.iter().filter(|limit| limit.is_shadow()) {
             let Some(ask) = limit.ask(&self.store, head, cx) else { continue };
             if self.store.take(&[ask], now) == Outcome::Admitted {
@@ -192,6 +312,7 @@ impl Mark {
             taken: if taken { ask.cost } else { 0 },
             refused: !taken,
             settled: false,
+            remote: None,
         }
     }
 }

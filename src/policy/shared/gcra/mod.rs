@@ -18,7 +18,7 @@ use crate::values::Rate;
 use std::time::Duration;
 
 /// Ticks in a nanosecond. A time in ticks fits 18 years.
-const TICKS: u64 = 16;
+pub const TICKS: u64 = 16;
 
 /// A time since the store was made, in sixteenths of a nanosecond.
 pub type Ticks = u64;
@@ -54,6 +54,15 @@ impl Pace {
         let burst = burst.max(1);
         let whole = interval.checked_mul(u64::from(burst))?;
         (span(whole) <= LONGEST).then_some(Self { interval, burst })
+    }
+
+    /// A share of it: as many units less, each of which comes back as much later. One unit is always left.
+    #[must_use]
+    pub fn share(self, share: f64) -> Self {
+        let share = share.clamp(0.0001, 1.0);
+        let burst = ((f64::from(self.burst) * share) as u32).max(1);
+        let interval = (self.interval as f64 / share).ceil() as u64;
+        Self { interval: interval.min(ticks(LONGEST) / u64::from(burst)), burst }
     }
 
     /// The most units at once.

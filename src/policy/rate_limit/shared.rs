@@ -1,0 +1,169 @@
+//! Limits that several gateways decide together, in a store that they share.
+
+use super::limit::Limit;
+use crate::outbound::redis::{Script, Store, StoreFailure};
+use crate::policy::context::PolicyContext;
+use crate::policy::shared::gcra::{Pace, TICKS, Ticks};
+use crate::values::Sha256;
+use pingora_http::RequestHeader;
+use std::hash::Hasher;
+
+/// Takes from all keys or from none, by the server's clock. A key holds when all of it is there again, in
+/// microseconds since 1970, and the interval that this was counted with; it goes by itself when all is there.
+/// Numbers of Lua are exact to a quarter of a microsecond until the year 2255.
+///
+/// For each key: interval and burst in microseconds, cost in microseconds. The answer is, for each key, how
+/// far ahead it is, and before all of them which one refuses (0: none) and how long it has to wait.
+const TAKE: &str = "
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local by, wait, ahead, held = 0, 0, {}, {}
+for i = 1, #KEYS do
+  local interval, whole, cost = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local left = 0
+  local text = redis.call('GET', KEYS[i])
+  if text then
+    local full, counted = string.match(text, '^(%S+) (%S+)$')
+    left = math.max(0, tonumber(full) - now)
+    if tonumber(counted) ~= interval then left = left * interval / tonumber(counted) end
+  end
+  held[i] = left
+  ahead[i] = left + cost
+  if ahead[i] - whole > 0.5 and ahead[i] - whole > wait then by, wait = i, ahead[i] - whole end
+end
+local answer = { by, math.ceil(wait) }
+for i = 1, #KEYS do
+  if by == 0 then
+    if ahead[i] > 0 then
+      redis.call('SET', KEYS[i], string.format('%.2f %s', now + ahead[i], ARGV[3 * i - 2]), 'PX', math.ceil(ahead[i] / 1000))
+    end
+    answer[i + 2] = math.ceil(ahead[i])
+  else
+    answer[i + 2] = math.ceil(held[i])
+  end
+end
+return answer
+";
+
+/// Moves a key on or back: what a request turned out to cost, or what is given back.
+const MOVE: &str = "
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local interval, more = tonumber(ARGV[1]), tonumber(ARGV[2])
+local left = 0
+local text = redis.call('GET', KEYS[1])
+if text then
+  local full, counted = string.match(text, '^(%S+) (%S+)$')
+  left = math.max(0, tonumber(full) - now)
+  if tonumber(counted) ~= interval then left = left * interval / tonumber(counted) end
+end
+left = left + more
+if left > 0 then
+  redis.call('SET', KEYS[1], string.format('%.2f %s', now + left, ARGV[1]), 'PX', math.ceil(left / 1000))
+else
+  redis.call('DEL', KEYS[1])
+end
+return 0
+";
+
+/// What the limits of a policy ask a store with.
+#[derive(Clone)]
+pub(super) struct Shared {
+    store: Store,
+    take: Script,
+    adjust: Script,
+}
+
+/// What is asked of one limit there.
+#[derive(Clone, Debug)]
+pub(super) struct SharedAsk {
+    pub key: String,
+    pub pace: Pace,
+    pub cost: Ticks,
+}
+
+/// What the store decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Decision {
+    /// Which of them refuses for longest, and for how long.
+    pub refused: Option<(usize, Ticks)>,
+    /// How far each is ahead of the time at which all of it is there.
+    pub ahead: Vec<Ticks>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Shared").field(&self.store).finish()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(store: &Store) -> Self {
+        Self { store: store.clone(), take: Script::new(TAKE), adjust: Script::new(MOVE) }
+    }
+
+    /// What a request asks of a limit; the key is the same for all gateways.
+    pub(super) fn ask(&self, limit: &Limit, head: &RequestHeader, cx: &PolicyContext) -> Option<SharedAsk> {
+        let (pace, units) = limit.price(head, cx)?;
+        let cost = pace.cost(units);
+        let mut bytes = Bytes(limit.id().as_bytes().to_vec());
+        limit.key().digest(&mut bytes, head, cx);
+        let digest = Sha256::of(&bytes.0).to_string();
+        let key = self.store.key("limit", digest.get(..32).unwrap_or(&digest));
+        Some(SharedAsk { key, pace, cost })
+    }
+
+    /// Takes from all or from none.
+    ///
+    /// # Errors
+    /// The store did not answer in time, or not with what was asked for.
+    pub(super) async fn take(&self, asks: &[SharedAsk]) -> Result<Decision, StoreFailure> {
+        let mut script = self.take.prepare_invoke();
+        for ask in asks {
+            script.key(&ask.key);
+            script.arg(micros(ask.pace.interval())).arg(micros(ask.pace.whole())).arg(micros(ask.cost));
+        }
+        let answer: Vec<i64> = self.store.run(&script).await?;
+        let ticks = |micros: &i64| u64::try_from(*micros).unwrap_or(0).saturating_mul(1000 * TICKS);
+        match answer.as_slice() {
+            [by, wait, ahead @ ..] if ahead.len() == asks.len() => {
+                let by = usize::try_from(*by).ok().and_then(|by| by.checked_sub(1));
+                let refused = by.map(|by| (by, ticks(wait)));
+                Ok(Decision { refused, ahead: ahead.iter().map(ticks).collect() })
+            }
+            _ => Err(StoreFailure::Refused("another answer than a limit's".into())),
+        }
+    }
+
+    /// Moves a key on by what a request turned out to cost, or back by what it did not. Nobody waits for it,
+    /// and where the store does not answer it is lost.
+    pub(super) fn adjust(&self, key: String, pace: Pace, more: i64) {
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let mut script = shared.adjust.prepare_invoke();
+            let more = more as f64 / (1000 * TICKS) as f64;
+            script.key(&key).arg(micros(pace.interval())).arg(format!("{more:.3}"));
+            if let Err(failure) = shared.store.run::<i64>(&script).await {
+                log::debug!("a limit was not adjusted: {failure}");
+            }
+        });
+    }
+}
+
+/// Microseconds, to the tick.
+fn micros(ticks: Ticks) -> String {
+    format!("{:.4}", ticks as f64 / (1000 * TICKS) as f64)
+}
+
+/// What is written of a key, as it is: a digest that all gateways agree on is made of it.
+struct Bytes(Vec<u8>);
+
+impl Hasher for Bytes {
+    fn finish(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
