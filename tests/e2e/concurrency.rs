@@ -50,7 +50,7 @@ fn so_many_are_in_flight_and_the_rest_is_refused_until_one_ends() {
     assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_in_flight"));
     assert_eq!((refused.field("retry-after"), refused.closes()), (Some("1"), false));
     assert_eq!(client.get("a", "/", "x-forwarded-for: 192.0.2.1\r\n").status, 200, "another client");
-    assert_eq!(in_flight(&gateway), 2.0);
+    wait_until("that one has ended", || in_flight(&gateway) == 2.0);
     go.send(()).unwrap();
     wait_until("one has ended", || client.get("a", "/", "").status == 200);
     go.send(()).unwrap();
