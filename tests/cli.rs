@@ -213,8 +213,9 @@ fn check_warns_of_certificates_that_expire_soon() {
     let folder = TempDir::new().unwrap();
     let authority = Authority::within(folder.path());
     let soon = jiff::Timestamp::now() + Duration::from_hours(10 * 24);
-    let soon = soon.to_zoned(jiff::tz::TimeZone::UTC).date();
-    let soon = (soon.year().into(), soon.month().unsigned_abs(), soon.day().unsigned_abs());
+    let day = soon.strftime("%Y %m %d").to_string();
+    let parts: Vec<i32> = day.split(' ').map(|part| part.parse().unwrap()).collect();
+    let soon = (parts[0], parts[1] as u8, parts[2] as u8);
     authority.issue_until(folder.path(), "soon", &["localhost"], soon);
     authority.issue(folder.path(), "late", &["localhost"]);
     let check = |server: &str, client: &str| {

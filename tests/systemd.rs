@@ -170,7 +170,7 @@ fn the_next_process_is_the_one_to_watch() {
 
     // What does not come to be takes nothing over, and says nothing.
     let wrong = folder.path().join("wrong.yaml");
-    std::fs::write(&wrong, "version: 1\nlisteners: {}\n").unwrap();
+    std::fs::write(&wrong, "version: 1\nlisteners: { web: {} }\n").unwrap();
     let control = folder.path().join("control.sock");
     let output =
         binary().args(["upgrade", "--control"]).arg(&control).arg("-c").arg(&wrong).output().unwrap();

@@ -8,8 +8,8 @@ use super::introspection::IntrospectionConfig;
 use super::jwt::{JwtConfig, KeysConfig};
 use super::oidc::OidcConfig;
 use super::passwords::PasswordsConfig;
-use super::signatures::config::{SignaturesConfig, SigningKeyConfig};
 use super::revocations::RevocationsConfig;
+use super::signatures::config::{SignaturesConfig, SigningKeyConfig};
 use crate::values::{ByteSize, ConfigPath, Name, Problem, Rate, Secret, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -299,6 +299,7 @@ impl ProviderConfig {
             Self::Jwt(config) => config.admit.as_ref().map(|admit| ("jwt", admit)),
             Self::Introspection(config) => config.admit.as_ref().map(|admit| ("introspection", admit)),
             Self::Oidc(config) => config.admit.as_ref().map(|admit| ("oidc", admit)),
+            Self::Forward(_) => None,
         }
     }
 

@@ -2,6 +2,7 @@ use crate::config::model::listener::{Limits, Listener};
 use crate::identity::certificate::ClientTls;
 use crate::values::{ListenerId, Name};
 use pingora_core::protocols::Digest;
+use pingora_core::server::ShutdownWatch;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -22,6 +23,7 @@ pub struct ConnInfo {
     broken_line: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
+    leave: ShutdownWatch,
 }
 
 /// How far the request in progress has come. Of interest to HTTP/1 alone: an HTTP/2 connection
@@ -46,11 +48,12 @@ pub(super) struct Origin {
     pub(super) config: Arc<Listener>,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
+    pub(super) leave: ShutdownWatch,
 }
 
 impl ConnInfo {
     pub(super) fn new(origin: Origin, tls: Option<ClientTls>) -> Self {
-        let Origin { listener, name, config, local, peer } = origin;
+        let Origin { listener, name, config, local, peer, leave } = origin;
         Self {
             listener,
             name,
@@ -62,6 +65,7 @@ impl ConnInfo {
             broken_line: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            leave,
         }
     }
 
@@ -113,6 +117,12 @@ impl ConnInfo {
     /// Bytes that were sent to the client on this connection so far, without TLS's own.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection ends with the request that is under way: the listener goes, or the process
+    /// does.
+    pub fn is_leaving(&self) -> bool {
+        *self.leave.borrow()
     }
 
     /// Ends the time limit on the request's header. The app must call it for every request as soon

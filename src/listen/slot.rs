@@ -158,7 +158,8 @@ impl Slot {
     }
 
     pub(super) fn origin(&self, config: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Origin {
-        Origin { listener: self.id, name: self.name.clone(), config, local, peer }
+        let leave = self.leave_watch();
+        Origin { listener: self.id, name: self.name.clone(), config, local, peer, leave }
     }
 }
 

@@ -6,6 +6,7 @@ use pingora_core::protocols::{GetProxyDigest, GetSocketDigest, Ssl};
 use proptest::prelude::*;
 use std::io::IoSlice;
 use std::os::fd::AsRawFd;
+use tokio::sync::watch;
 
 /// The server's side as an edge, and the client's side.
 async fn pair(yaml: &str) -> (Edge<TcpStream>, TcpStream) {
@@ -15,7 +16,8 @@ async fn pair(yaml: &str) -> (Edge<TcpStream>, TcpStream) {
     let (tcp, peer) = accepted.unwrap();
     let config = Arc::new(listener(yaml));
     let name = "edge".parse().unwrap();
-    let origin = Origin { listener: ListenerId(5), name, config, local, peer };
+    let origin =
+        Origin { listener: ListenerId(5), name, config, local, peer, leave: watch::channel(false).1 };
     let fd = tcp.as_raw_fd();
     (Edge::new(tcp, fd, Arc::new(ConnInfo::new(origin, None))).unwrap(), client.unwrap())
 }

@@ -69,6 +69,7 @@ mod tests {
     use crate::identity::certificate::{ClientCertificate, ClientTls};
     use crate::identity::{RolesConfig, Sources, config::IdentityConfig};
     use crate::outbound::Outbound;
+    use crate::outbound::redis::Stores;
     use crate::retained::Retained;
     use crate::telemetry::metrics::{Metrics, MetricsSettings};
     use std::collections::BTreeMap;
@@ -78,8 +79,13 @@ mod tests {
             r#"{"billing":{"credentials":[{"certificate":{"dns":"billing.internal"}}]}}"#,
         );
         let (identity, plans, roles) = (IdentityConfig::default(), BTreeMap::new(), RolesConfig::new());
-        let sources =
-            Sources { identity: &identity, consumers: &consumers.unwrap(), plans: &plans, roles: &roles };
+        let sources = Sources {
+            identity: &identity,
+            consumers: &consumers.unwrap(),
+            plans: &plans,
+            roles: &roles,
+            stores: &Stores::default(),
+        };
         let metrics = Metrics::new(&MetricsSettings::default(), 1);
         let (identity, found) =
             Identity::compile(sources, (&Retained::default(), &Outbound::default()), &metrics);

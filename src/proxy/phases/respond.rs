@@ -63,9 +63,9 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
     {
         session.set_keepalive(None);
     }
-    // Pingora decides about the connection when a request begins; a shutdown that began since must
-    // not promise a connection that is about to be closed.
-    if session.is_process_shutting_down() {
+    // Pingora decides about the connection when a request begins; a shutdown that began since, or the
+    // end of its listener, must not promise a connection that is about to be closed.
+    if cx.conn.as_ref().is_some_and(|conn| conn.is_leaving()) {
         session.set_keepalive(None);
     }
 }
