@@ -333,15 +333,17 @@ fn assemble(
         stop,
     };
     let admin = admin(in_force, &handle, &reloader.status);
+    let (armed, is_armed) = watch::channel(0);
     let public = listen::Service::new("public", in_force.listeners.clone(), Arc::new(App::new(proxy)))
         .observed_by(unseen);
     server.add_service(public);
     server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
     let retained = Arc::clone(&reloader.compiler.retained);
-    let reloads = Reloads::new(reloader, requests, (signals, supervisor.clone()));
+    let reloads = Reloads::new(reloader, requests, (signals, supervisor.clone(), armed.clone()));
     let turn = reloads.turn();
     server.add_service(background_service("reload", reloads));
-    let warm = Warm { keeper: in_force.keeper.clone(), current: Arc::clone(&in_force.current) };
+    let (keeper, current) = (in_force.keeper.clone(), Arc::clone(&in_force.current));
+    let warm = Warm { keeper, current, armed: is_armed };
     // A process that takes over is ready only when it has.
     let told = if upgrade.is_joining() { Supervisor::default() } else { supervisor.clone() };
     let announce = AnnounceReady { handle: handle.clone(), warm: warm.clone(), ready, supervisor: told };
@@ -360,6 +362,7 @@ fn assemble(
     let stop = StopWatch {
         stopped,
         signals,
+        armed,
         handle: handle.clone(),
         access_log: Arc::clone(&in_force.access_log),
         stopping,
@@ -455,12 +458,19 @@ impl Handle {
 struct Warm {
     keeper: Keeper,
     current: Arc<Current>,
+    /// How many listen to signals.
+    armed: watch::Receiver<u8>,
 }
+
+/// Those who listen to signals: [`Reloads`] and [`StopWatch`].
+const WHO_LISTEN: u8 = 2;
 
 impl Warm {
     /// Waits for it, within bounds. Requests that come before the first endpoints are found, or the
-    /// first keys, would be refused.
+    /// first keys, would be refused; and a signal that nobody listens to ends the process.
     async fn wait(&self) {
+        // It fails only where the server has ended.
+        let _ = self.armed.clone().wait_for(|armed| *armed >= WHO_LISTEN).await;
         tokio::join!(self.keeper.settled(), identity::settled(&self.current, FIRST_ANSWERS));
     }
 }

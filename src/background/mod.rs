@@ -46,6 +46,8 @@ pub struct Reloads {
     requests: Mutex<mpsc::Receiver<Request>>,
     signals: bool,
     supervisor: Supervisor,
+    /// Raised by one when signals are listened to.
+    armed: tokio::sync::watch::Sender<u8>,
     /// Held while a reload is made. Whoever else holds it has the next one wait.
     turn: Arc<Mutex<()>>,
 }
@@ -56,13 +58,14 @@ impl Reloads {
     pub fn new(
         reloader: Reloader,
         requests: mpsc::Receiver<Request>,
-        (signals, supervisor): (bool, Supervisor),
+        (signals, supervisor, armed): (bool, Supervisor, tokio::sync::watch::Sender<u8>),
     ) -> Self {
         Self {
             reloader: Arc::new(parking_lot::Mutex::new(reloader)),
             requests: Mutex::new(requests),
             signals,
             supervisor,
+            armed,
             turn: Arc::default(),
         }
     }
@@ -102,6 +105,7 @@ impl BackgroundService for Reloads {
         let mut requests = self.requests.lock().await;
         let mut hang_up = self.signals.then(|| signal(SignalKind::hangup()).ok()).flatten();
         let mut user1 = self.signals.then(|| signal(SignalKind::user_defined1()).ok()).flatten();
+        self.armed.send_modify(|armed| *armed += 1);
         let (mut watcher, mut changes) = Watcher::new();
         self.watch(&mut watcher);
         // What changed between the start and now was seen by nobody.

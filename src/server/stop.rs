@@ -21,6 +21,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct StopWatch {
     pub stopped: watch::Receiver<Stop>,
     pub signals: bool,
+    /// Raised by one when signals are listened to.
+    pub armed: watch::Sender<u8>,
     pub handle: Handle,
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     /// Tells the tunnels.
@@ -37,6 +39,7 @@ impl ShutdownSignalWatch for StopWatch {
             interrupt: on(SignalKind::interrupt()),
             stopped: self.stopped.clone(),
         };
+        self.armed.send_modify(|armed| *armed += 1);
         // It may have been said before anybody listened.
         let said = *words.stopped.borrow_and_update();
         let first = if said == Stop::No { words.next().await } else { said };
