@@ -1,5 +1,5 @@
-//! What a token costs: one that is remembered, beside no policy at all; and one that is seen for the first
-//! time, beside the bare check of its signature.
+//! What a token costs: one that is remembered, beside no policy at all; one that is seen for the first
+//! time, beside the bare check of its signature; and what an API key costs.
 //!
 //! `cargo bench --bench tokens`
 
@@ -32,6 +32,9 @@ use tollgate::values::ConfigPath;
 
 /// How many tokens are seen for the first time in one batch.
 const BATCH: usize = 512;
+
+/// An API key.
+const KEY: &str = "3f2b8c91d4e6a7f05c1d9e8b7a6f4c2d3f2b8c91d4e6a7f05c1d9e8b7a6f4c2d";
 
 struct Issuer {
     pair: EcdsaKeyPair,
@@ -69,7 +72,9 @@ fn chain(issuer: &Issuer, policies: &Value) -> Chain {
     } } } });
     let identity: IdentityConfig = serde_json::from_value(identity).expect("a configuration");
     let metrics = Metrics::new(&MetricsSettings { max_routes: 10, buckets: Vec::new() }, 1);
-    let (consumers, plans) = (ConsumersConfig::default(), std::collections::BTreeMap::new());
+    let consumers = json!({ "acme": { "credentials": [{ "api_key": { "key": KEY } }] } });
+    let consumers: ConsumersConfig = serde_json::from_value(consumers).expect("consumers");
+    let plans = std::collections::BTreeMap::new();
     let roles = tollgate::identity::RolesConfig::default();
     let sources = Sources {
         identity: &identity,
@@ -117,6 +122,16 @@ fn tokens(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("remembered");
     group.bench_function("no policy", |bencher| bencher.iter(|| run(&nothing, black_box(&head))));
     group.bench_function("ES256", |bencher| bencher.iter(|| run(&tokens, black_box(&head))));
+    group.finish();
+
+    let keys =
+        chain(&issuer, &json!({ "authenticate": { "any_of": [{ "api_key": { "header": "x-api-key" } }] } }));
+    let mut with_key = request(&issuer.token(0));
+    with_key.append_header("x-api-key", KEY).expect("a field");
+    assert!(run(&keys, &with_key));
+    let mut group = criterion.benchmark_group("API key");
+    group.bench_function("no policy", |bencher| bencher.iter(|| run(&nothing, black_box(&with_key))));
+    group.bench_function("known", |bencher| bencher.iter(|| run(&keys, black_box(&with_key))));
     group.finish();
 
     let key =

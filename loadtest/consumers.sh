@@ -4,8 +4,8 @@
 #   loadtest/consumers.sh TOLLGATE      (a release build)
 #
 # COUNTS ("10000 1000000") and SECONDS_EACH (10) by environment. Each consumer has a plan, two groups, an API key and a
-# subject of a token issuer. Requests present the keys of consumers all over the file, each from a process that has
-# just started: most are seen for the first time. Nothing is there behind the gateway, which answers by itself.
+# subject of a token issuer. Requests present the keys of 10,000 consumers from all over the file, so that what a
+# consumer costs when it is first seen weighs alike. Nothing is behind the gateway, which answers by itself.
 cd "$(dirname "$0")/.."
 # shellcheck source=loadtest/lib.sh
 source loadtest/lib.sh
@@ -53,12 +53,13 @@ routes:
 YAML
 
 cat >"$work/keys.lua" <<'LUA'
--- Steps through the whole file, each time far from the last.
+-- 10,000 consumers spread over the whole file, each next one far from the last.
 local count, path = tonumber(os.getenv("COUNT")), os.getenv("ASKED")
-local n, step = 0, math.floor(count * 0.6180339887) + (math.floor(count * 0.6180339887) + 1) % 2
+local asked = math.min(count, 10000)
+local n, apart = 0, math.floor(count / asked)
 function request()
-    n = (n + step) % count
-    return wrk.format("GET", path, { ["x-api-key"] = string.format("key-of-consumer-%08d", n) })
+    n = (n + 6181) % asked
+    return wrk.format("GET", path, { ["x-api-key"] = string.format("key-of-consumer-%08d", n * apart) })
 end
 local wrong = 0
 function response(status) if status ~= 200 then wrong = wrong + 1; if wrong == 1 then io.stderr:write("status ", status, "\n") end end end
@@ -76,7 +77,7 @@ cpu_of() {
     awk -v t=$((after - before)) -v hz="$ticks" -v n="$answered" 'BEGIN { printf "%.2f", t / hz * 1e6 / n }'
 }
 
-printf '%10s %10s %12s %12s %12s %14s %14s\n' consumers "file MiB" "start ms" "ready MiB" "peak MiB" "known us" "anybody us"
+printf '%10s %10s %12s %12s %12s %12s %14s %14s\n' consumers "file MiB" "start ms" "start CPU s" "ready MiB" "peak MiB" "known us" "anybody us"
 for count in "${counts[@]}"; do
     consumers "$count"
     began=$(now_ms)
@@ -88,12 +89,13 @@ for count in "${counts[@]}"; do
         sleep 0.02
     done
     took=$(($(now_ms) - began))
+    cpu=$(awk -v t="$(cpu_ticks "$gateway")" -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%.2f", t / hz }')
     resident=$(resident_kib "$gateway")
     peak=$(awk '/^VmHWM:/ { print $2 }' "/proc/$gateway/status")
     size=$(stat -c %s "$work/consumers.jsonl")
     anybody=$(cpu_of /anybody)
     known=$(cpu_of /known)
-    printf '%10d %10d %12d %12d %12d %14s %14s\n' "$count" $((size >> 20)) "$took" $((resident / 1024)) \
+    printf '%10d %10d %12d %12s %12d %12d %14s %14s\n' "$count" $((size >> 20)) "$took" "$cpu" $((resident / 1024)) \
         $((peak / 1024)) "$known" "$anybody"
     echo "           after $(awk '/requests in/ { print $1 }' "$work/wrk.log") requests with keys: $(($(resident_kib "$gateway") / 1024)) MiB"
     stop_all

@@ -1,6 +1,6 @@
 //! Login of people with a browser, against an issuer that holds the gateway to the protocol.
 
-use crate::harness::{Answer, Gateway, LoginIssuer, Origin, Visitor, wait_until};
+use crate::harness::{Answer, Gateway, LoginIssuer, Origin, Visitor, now, send, wait_until};
 use serde_json::{Value, json};
 use std::sync::{Arc, Barrier};
 
@@ -92,6 +92,25 @@ fn cookies_of_others_go_upstream_and_ours_do_not_on_any_route() {
         assert_eq!(visitor.open(target).status, 200);
         assert_eq!(world.app.last().field("cookie"), Some("theirs=1; tollgate-sso2=2"), "{target}");
     }
+}
+
+#[test]
+fn a_session_that_was_revoked_has_ended_and_another_may_begin() {
+    let world = world("");
+    let mut visitor = world.visitor();
+    visitor.log_in(&world.issuer, "/", "ann");
+    assert_eq!(visitor.open("/a").status, 200);
+    let body = r#"{"subject":"ann","provider":"sso"}"#;
+    let fields = format!("authorization: Bearer secret\r\ncontent-length: {}\r\n", body.len());
+    let request = format!("POST /revocations HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n{body}");
+    assert_eq!(send(world.gateway.at("admin"), &request).status, 201);
+    let revoked = now();
+    assert!(is_sent_away(&visitor.open("/a")), "to log in, rather than refused for good");
+    assert_eq!(visitor.fetch("/a").status, 401, "a program");
+    // All of the second counts as before.
+    wait_until("a second has begun that the revocation is not about", || now() > revoked + 1);
+    assert_eq!(visitor.log_in(&world.issuer, "/a", "ann"), "/a");
+    assert_eq!(visitor.open("/a").status, 200);
 }
 
 #[test]
