@@ -19,8 +19,10 @@ import time
 BIND_ADDRESS_NO_PORT = 24
 # A connection that ends so soon after it was opened was refused.
 AT_ONCE = 0.5
-# New connections in one go, so that the ones that are open are not forgotten meanwhile.
-BATCH = 64
+# A crowd comes within this many seconds, and so it does again after each limit: not all in one moment.
+SPREAD = 5.0
+# How often some of it come.
+STEP = 0.05
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 HEAD = b" / HTTP/1.1\r\nhost: localhost\r\n"
 
@@ -115,11 +117,9 @@ class Crowd:
     def turn(self, replaces):
         now = time.monotonic()
         if replaces and now >= self.not_before:
-            missing = min(BATCH, self.count - len(self.open))
-            for _ in range(missing):
+            for _ in range(min(max(1, round(self.count * STEP / SPREAD)), self.count - len(self.open))):
                 self.add()
-            # Who is refused comes back, but not as fast as a machine can: 1,280 a second.
-            self.not_before = now + 0.05 if missing else now
+            self.not_before = now + STEP
         while self.due and self.due[0][0] <= now:
             _, number, opened = heapq.heappop(self.due)
             if self.opened.get(number) == opened:
