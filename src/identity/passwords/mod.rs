@@ -140,6 +140,7 @@ impl Passwords {
         };
         let id = self.state.id(user, &password, hash);
         let consumer = known.map(|(consumer, _)| Arc::clone(consumer));
+        let is_there = consumer.is_some();
         let found = self.state.known.get(&id).filter(|known| Instant::now() < known.until);
         let told = move |right: bool, user: &str| match &consumer {
             Some(consumer) if right => Ok(Arc::new(Principal::of(Method::Basic, user, Arc::clone(consumer)))),
@@ -150,16 +151,17 @@ impl Passwords {
         }
         let (user, hash): (Box<str>, Box<str>) = (user.into(), hash.into());
         Checked::Wait(Box::pin(async move {
-            let right = self.compare(id, hash, password, client).await?;
+            let right = self.compare(id, (hash, is_there), password, client).await?;
             told(right, &user)
         }))
     }
 
-    /// Compares, in turn, beside the workers.
+    /// Compares, in turn, beside the workers. Nothing is right for a user who is not there: how long it is
+    /// remembered would tell that it is somebody else's password.
     async fn compare(
         &self,
         id: [u8; 32],
-        hash: Box<str>,
+        (hash, is_there): (Box<str>, bool),
         password: Zeroizing<Vec<u8>>,
         client: IpAddr,
     ) -> Result<bool, Refused> {
@@ -176,7 +178,7 @@ impl Passwords {
             return Ok(known.right);
         }
         let compared = tokio::task::spawn_blocking(move || {
-            let right = hash::verify(&hash, &password);
+            let right = hash::verify(&hash, &password) && is_there;
             // Not before: whoever asked may have gone away, the work has not.
             drop(turn);
             right

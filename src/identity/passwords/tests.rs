@@ -96,6 +96,20 @@ async fn what_was_known_lapses() {
 }
 
 #[tokio::test]
+async fn somebody_elses_password_is_remembered_as_a_wrong_one() {
+    let passwords = Passwords::new(
+        &config(r#"{"keep":"1h","keep_wrong":"0s"}"#),
+        &consumers(&[("alice", "secret")]),
+        &Retained::default(),
+    );
+    for _ in 0..2 {
+        assert_eq!(whose(&passwords, "nobody", "secret").await, (Err(Refused::Wrong), false));
+    }
+    assert!(!whose(&passwords, "alice", "secret").await.1);
+    assert!(whose(&passwords, "alice", "secret").await.1);
+}
+
+#[tokio::test]
 async fn so_many_wait_and_no_more() {
     let passwords = Passwords::new(
         &config(r#"{"at_once":1,"waiting":1,"wait":"1h"}"#),
