@@ -3,6 +3,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// The longest that one can be kept for by default, and how long those of API keys are.
+pub(super) const LONGEST_KEEP: Duration = Duration::from_secs(3660 * 86_400);
+
 /// What does not count any more before its time is over: API keys, tokens, all tokens of a subject.
 /// Revocations come by the admin listener (`/revocations`), from a file, and from other gateways.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -23,7 +26,7 @@ pub struct RevocationsConfig {
     /// revocation counts here. Default 1s.
     pub refresh: Duration,
     /// How long one counts that does not say until when, 1m to 10 years: longer than any token lives.
-    /// Default 30d.
+    /// Default 30d. An API key has no end of its own: one of these counts for 10 years.
     pub keep: Duration,
     /// How many there may be, 1 to 1000000; and as many in the file. Default 100000.
     pub most: u32,
@@ -49,7 +52,7 @@ impl RevocationsConfig {
         let mut found = Vec::new();
         for (field, time, least, most) in [
             ("refresh", self.refresh, Duration::from_millis(100), Duration::from_secs(60)),
-            ("keep", self.keep, Duration::from_secs(60), Duration::from_secs(3660 * 86_400)),
+            ("keep", self.keep, Duration::from_secs(60), LONGEST_KEEP),
         ] {
             if !(least..=most).contains(&time) {
                 let problem = Problem::new(format!("`{field}` cannot be {time}"))

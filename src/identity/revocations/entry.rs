@@ -124,6 +124,11 @@ impl Written {
         })
     }
 
+    /// True for an API key's that does not say until when: no key ends by itself.
+    pub const fn is_endless(&self) -> bool {
+        self.key.is_some() && self.until.is_none()
+    }
+
     /// The revocation that it stands for.
     ///
     /// # Errors

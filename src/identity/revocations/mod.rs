@@ -22,6 +22,7 @@ use crate::outbound::redis::{Store, Stores};
 use crate::retained::{Carried, Retained, StableId};
 use crate::values::{ConfigPath, Finding, Problem, Sha256};
 use arc_swap::ArcSwap;
+use config::LONGEST_KEEP;
 use entry::{Defaults, Written};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -248,9 +249,11 @@ impl Revocations {
     pub fn revoke(&self, text: &[u8]) -> Result<Taken, NotTaken> {
         let now = now();
         let mut ledger = self.ledger.lock();
-        let until = (now / 1000).saturating_add(ledger.settings.keep);
-        let defaults = Defaults { now, until, before_now: true };
-        let mut one = Written::parse(text).and_then(|text| text.read(defaults)).map_err(NotTaken::Wrong)?;
+        let text = Written::parse(text).map_err(NotTaken::Wrong)?;
+        // A key that was stolen must not count again because nobody took it out meanwhile.
+        let keep = if text.is_endless() { LONGEST_KEEP.get().as_secs() } else { ledger.settings.keep };
+        let until = (now / 1000).saturating_add(keep);
+        let mut one = text.read(Defaults { now, until, before_now: true }).map_err(NotTaken::Wrong)?;
         let id = one.id();
         let known = ledger.by_id.get(&id);
         // Later than what it may take the place of, whatever the clock does.

@@ -142,6 +142,24 @@ fn they_are_made_taken_back_and_bounded() {
 }
 
 #[test]
+fn a_key_does_not_count_again_by_itself() {
+    let revocations = Revocations::default();
+    revocations.begin(&Arc::new(Settings { most: 9, keep: 60, ..Settings::default() }), Vec::new());
+    let (endless, dated) = (Sha256::of(b"a key"), Sha256::of(b"another"));
+    revocations.revoke(format!(r#"{{"key":"{endless}"}}"#).as_bytes()).unwrap();
+    revocations.revoke(format!(r#"{{"key":"{dated}","until":"2999-01-01T00:00:00Z"}}"#).as_bytes()).unwrap();
+    revocations.revoke(br#"{"token_id":"t1"}"#).unwrap();
+    let in_days = |days: u64| now_in_seconds() + days * 86_400;
+    assert!(revocations.own.refuses_key(&endless, || in_days(3600)), "a key has no end of its own");
+    assert!(!revocations.own.refuses_key(&endless, || in_days(3700)));
+    assert!(revocations.own.refuses_key(&dated, || in_days(3700)), "it says until when");
+    let token = caller(None, "x", Some("t1"), None);
+    assert!(
+        revocations.own.refuses(&token, now_in_seconds) && !revocations.own.refuses(&token, || in_days(1))
+    );
+}
+
+#[test]
 fn a_list_has_pages() {
     let revocations = Revocations::default();
     revocations.begin(&Arc::new(Settings { most: 5000, keep: 3600, ..Settings::default() }), Vec::new());
