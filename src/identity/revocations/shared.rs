@@ -4,14 +4,17 @@
 //! moves on. A gateway asks for what was told after the last change that it knows, so that a round without
 //! news is one short question. A store that was emptied has another epoch, and is told everything anew.
 
-use super::entry::{Defaults, RevocationId, Written};
+use super::entry::{Defaults, Revocation, RevocationId, Written};
 use super::{Revocations, now};
 use crate::outbound::redis::{Script, ScriptInvocation, Store, StoreFailure};
+use crate::values::Problem;
 use serde_json::json;
 use std::time::Duration;
 
 /// Revocations that are told, or asked for, at a time.
 const BATCH: usize = 200;
+/// By how much a gateway's clock may be ahead, in milliseconds.
+const AHEAD: u64 = 86_400_000;
 /// For a call: no request waits for it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -144,7 +147,7 @@ impl Sharing {
             }
             let (pairs, _) = told.as_chunks::<2>();
             let full = pairs.len() == BATCH;
-            let before = ledger.generation;
+            let (before, from) = (ledger.generation, self.last);
             for [number, text] in pairs {
                 // Redis writes scores as numbers of double precision; these are whole.
                 self.last = number.parse().unwrap_or(self.last);
@@ -153,7 +156,8 @@ impl Sharing {
             if ledger.generation != before {
                 revocations.changed.send_replace(ledger.generation);
             }
-            if !full {
+            // What does not move on, such as a number that is none, would be told for ever.
+            if !full || self.last <= from {
                 return Ok(());
             }
         }
@@ -165,9 +169,7 @@ impl Sharing {
             return;
         }
         let now = now();
-        let defaults = Defaults { now, until: u64::MAX, before_now: false };
-        let read = Written::parse(text.as_bytes()).and_then(|written| written.read(defaults));
-        let one = match read {
+        let one = match read(text, now) {
             Ok(one) => one,
             Err(problem) => {
                 log::warn!("revocations: the store holds what is none store={} {problem}", self.store.name());
@@ -185,5 +187,36 @@ impl Sharing {
             ledger.untold.remove(&id);
             revocations.merge(ledger, &one, false);
         }
+    }
+}
+
+/// What the store holds. A clock that is far ahead, or whoever else writes there, has not the last word for
+/// good: what was said at a time that cannot be comes before all else that is said of the same thing.
+fn read(text: &str, now: u64) -> Result<Revocation, Problem> {
+    let defaults = Defaults { now, until: u64::MAX, before_now: false };
+    let mut one = Written::parse(text.as_bytes())?.read(defaults)?;
+    if one.made > now.saturating_add(AHEAD) {
+        one.made = 0;
+    }
+    Ok(one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    #[test]
+    fn nobody_has_the_last_word_for_good() {
+        let at = |made: u64, withdrawn: bool| {
+            let text = json!({ "token_id": "t1", "made": made, "withdrawn": withdrawn }).to_string();
+            read(&text, NOW).unwrap()
+        };
+        let ours = at(NOW, false);
+        assert!(!ours.merged(&at(u64::MAX, true)).withdrawn, "a time that cannot be");
+        assert!(ours.merged(&at(NOW + AHEAD, true)).withdrawn, "a clock that is somewhat ahead");
+        assert!(ours.merged(&at(NOW + 1, true)).withdrawn && !ours.merged(&at(NOW - 1, true)).withdrawn);
+        assert!(read("{}", NOW).is_err());
     }
 }
