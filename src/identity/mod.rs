@@ -263,6 +263,11 @@ impl Identity {
         self.jars.iter().any(|jar| jar.owns(name))
     }
 
+    /// Whose cookies are the gateway's own.
+    pub fn jars(&self) -> &[Jar] {
+        &self.jars
+    }
+
     /// True if the gateway has cookies of its own.
     pub fn has_cookies(&self) -> bool {
         !self.jars.is_empty()

@@ -11,12 +11,14 @@ pub use config::{ForwardCacheConfig, ForwardConfig, RefusalsConfig};
 
 use super::introspection::BreakerConfig;
 use super::introspection::breaker::Breaker;
+use super::oidc::Jar;
 use super::tokens::{Id, Seed};
 use super::{Consumers, Method, Principal};
+use crate::message::cookies;
 use crate::outbound::{Answer, Call, Client};
 use crate::values::{ServiceUrl, Sha256};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora_http::RequestHeader;
 use quick_cache::Weighter;
@@ -100,6 +102,8 @@ impl fmt::Debug for State {
 pub struct Asking<'a> {
     /// Its head.
     pub head: &'a RequestHeader,
+    /// Whose cookies are the gateway's own: the service could use them as its own.
+    pub jars: &'a [Jar],
     /// The one path that is matched, authorised and forwarded.
     pub path: &'a str,
     /// `http` or `https`.
@@ -163,7 +167,14 @@ impl Forward {
     /// What the service is asked. Nothing in it is the client's word but the fields that it shall see.
     pub fn question(&self, asking: &Asking<'_>) -> Question {
         let mut fields = HeaderMap::with_capacity(self.send.len() + 6);
+        let is_own = |name: &[u8]| asking.jars.iter().any(|jar| jar.owns(name));
         for name in &self.send {
+            if *name == COOKIE
+                && let Some(rest) = cookies::without(&asking.head.headers, is_own)
+            {
+                fields.extend(rest.map(|rest| (COOKIE, rest)));
+                continue;
+            }
             for value in asking.head.headers.get_all(name) {
                 fields.append(name.clone(), value.clone());
             }
@@ -301,5 +312,40 @@ impl Forward {
             claims: Value::Object(claims),
             ..Principal::new(Method::Forward, &*allowed.subject)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Building, TokenCache};
+    use crate::outbound::Outbound;
+    use crate::retained::Retained;
+
+    #[test]
+    fn cookies_of_the_gateways_own_are_told_nobody() {
+        let config: ForwardConfig = serde_json::from_str(r#"{"url":"http://127.0.0.1:1/"}"#).unwrap();
+        let (retained, outbound) = (Retained::default(), Outbound::default());
+        let (tokens, consumers) = (Arc::new(TokenCache::new(1 << 20)), Arc::default());
+        let building =
+            Building { retained: &retained, outbound: &outbound, tokens: &tokens, consumers: &consumers };
+        let provider = Forward::compile("check", &config, &building).unwrap();
+        let jars = [Jar::new("session", false)];
+        let told = |cookies: &[&str]| {
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            for cookie in cookies {
+                head.append_header(COOKIE, *cookie).unwrap();
+            }
+            let (head, client) = (&head, IpAddr::from([192, 0, 2, 1]));
+            let asking =
+                Asking { head, jars: &jars, path: "/", scheme: "https", host: "a.example", client, id: "" };
+            let values = provider.question(&asking).fields;
+            let values = values.get_all(COOKIE).iter().map(|value| value.to_str().unwrap().to_owned());
+            values.collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["a=1; session=x; session.seen=y; b=2"]), ["a=1; b=2"]);
+        assert_eq!(told(&["session=x", "a=1"]), ["a=1"]);
+        assert_eq!(told(&["a=1", "sessions=z"]), ["a=1", "sessions=z"]);
+        assert!(told(&["session=x"]).is_empty());
     }
 }

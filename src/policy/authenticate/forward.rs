@@ -1,7 +1,9 @@
 //! Another service is asked who calls.
 
 use super::{Admission, Attempt, Outcome, Refusal};
+use crate::identity::Identity;
 use crate::identity::forward::{Allowed, Asking, Forward, Told};
+use crate::identity::oidc::Jar;
 use crate::policy::Reply;
 use crate::policy::context::{HeaderEdit, PolicyContext};
 use bytes::Bytes;
@@ -13,12 +15,27 @@ use std::sync::Arc;
 /// Nobody registered a scheme for what another service decides; a 401 must have one all the same.
 pub(super) const CHALLENGE: HeaderValue = HeaderValue::from_static("Forward realm=\"tollgate\"");
 
-pub(super) fn attempt<'a>(provider: &'a Forward, head: &'a RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
+/// A provider, with what it is not told.
+#[derive(Debug)]
+pub(super) struct Asked {
+    provider: Arc<Forward>,
+    jars: Box<[Jar]>,
+}
+
+impl Asked {
+    pub(super) fn new(provider: &Arc<Forward>, identity: &Identity) -> Self {
+        Self { provider: Arc::clone(provider), jars: identity.jars().into() }
+    }
+}
+
+pub(super) fn attempt<'a>(asked: &'a Asked, head: &'a RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
+    let provider = &*asked.provider;
     if !provider.is_asked_about(head) {
         return Attempt::Absent;
     }
     let question = provider.question(&Asking {
         head,
+        jars: &asked.jars,
         path: cx.path(head),
         scheme: cx.scheme(),
         host: cx.authority(head),
@@ -74,8 +91,8 @@ fn reply(status: StatusCode, headers: &HeaderMap, body: Bytes) -> pingora_error:
 }
 
 /// Takes away what only the service may say, whoever lets the request in.
-pub(super) fn strip(provider: &Forward, cx: &mut PolicyContext) {
-    for name in provider.taken() {
+pub(super) fn strip(asked: &Asked, cx: &mut PolicyContext) {
+    for name in asked.provider.taken() {
         cx.edits.headers.push(HeaderEdit::Remove(name.clone()));
         // Some servers behind take both for the same.
         if let Ok(twin) = HeaderName::try_from(name.as_str().replace('-', "_")) {

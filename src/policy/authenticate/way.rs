@@ -6,7 +6,6 @@ use super::certificate::{self, Certificate, CertificateConfig};
 use super::oidc::{self, Login};
 use super::signature::{HmacConfig, Signature, SignatureConfig};
 use super::{Attempt, bearer, forward, introspection, jwt};
-use crate::identity::forward::Forward;
 use crate::identity::introspection::Introspection;
 use crate::identity::jwt::Jwt;
 use crate::identity::{Identity, Provider};
@@ -55,7 +54,7 @@ pub(super) enum Way {
     Certificate(Certificate),
     Basic(Basic),
     Signature(Signature),
-    Forward(Arc<Forward>),
+    Forward(forward::Asked),
 }
 
 impl Way {
@@ -92,7 +91,7 @@ impl Way {
             WayConfig::Forward(name) => match identity.provider(name) {
                 Some(Provider::Forward(provider)) => {
                     let counters = identity.counters("forward", Some(name.as_str()));
-                    Ok((Self::Forward(Arc::clone(provider)), counters))
+                    Ok((Self::Forward(forward::Asked::new(provider, identity)), counters))
                 }
                 _ => Err(unknown("forward", name, identity)),
             },
@@ -133,7 +132,7 @@ impl Way {
             Self::Certificate(way) => way.attempt(cx),
             Self::Basic(way) => way.attempt(head, cx),
             Self::Signature(way) => way.attempt(head, cx),
-            Self::Forward(provider) => forward::attempt(provider, head, cx),
+            Self::Forward(asked) => forward::attempt(asked, head, cx),
         }
     }
 
@@ -171,7 +170,7 @@ impl Way {
             Self::ApiKey(way) => way.strip(head, cx),
             Self::Basic(way) => way.strip(head, cx),
             Self::Signature(way) => way.strip(head, cx),
-            Self::Forward(provider) => forward::strip(provider, cx),
+            Self::Forward(asked) => forward::strip(asked, cx),
             Self::Jwt(provider) if !provider.forward() => strip::token(provider.places(), head, cx),
             Self::Introspection(provider) if !provider.forward() => {
                 strip::token(provider.places(), head, cx);
