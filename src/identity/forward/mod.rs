@@ -264,8 +264,10 @@ impl Forward {
             }
         };
         let all = |name: &HeaderName| {
+            // Copies: a value as it came holds on to all that was read with it, unweighed.
+            let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
             let values = answer.headers.get_all(name).iter();
-            values.map(|value| (name.clone(), value.clone())).collect::<Vec<_>>()
+            values.filter_map(|value| Some((name.clone(), copy(value)?))).collect::<Vec<_>>()
         };
         let allowed = Allowed { subject, fields: self.take.iter().flat_map(all).collect() };
         let time =
