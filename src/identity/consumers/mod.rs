@@ -276,6 +276,20 @@ fn admissions(known: Known<'_>, found: &mut Vec<Finding>) -> BTreeMap<Name, Admi
             }
         }
     }
+    for (name, admission) in &admissions {
+        let begins = |other: &str| other != admission.prefix() && other.starts_with(admission.prefix());
+        let near = admissions.iter().find(|(_, other)| begins(other.prefix()));
+        let kind = known.providers.get(name).and_then(|config| Some(config.admit()?.0));
+        let Some(((other, near), kind)) = near.zip(kind) else { continue };
+        let problem = Problem::new(format!(
+            "the names of the provider `{other}` begin with `{}`, and so with `{}`: a subject of `{name}` could be taken for one of `{other}`",
+            near.prefix(),
+            admission.prefix()
+        ))
+        .remedy("give one of the two a `prefix` that the other one's does not begin with");
+        let path = ConfigPath::root().key("identity").key("providers").key(name);
+        found.push(Finding::error(path.key(kind).key("admit"), problem));
+    }
     admissions
 }
 

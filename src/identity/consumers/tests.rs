@@ -55,6 +55,29 @@ fn a_key_finds_its_consumer_by_digest() {
 }
 
 #[test]
+fn no_provider_passes_its_subjects_off_as_anothers() {
+    let wrong = |prefixes: [&str; 2]| {
+        let provider = |prefix: &str| {
+            serde_json::json!({ "jwt": {
+                "issuer": "a", "audiences": ["api"], "algorithms": ["ES256"],
+                "keys": { "url": "http://127.0.0.1:1/" }, "admit": { "prefix": prefix },
+            } })
+        };
+        let [one, other] = prefixes.map(provider);
+        let providers: BTreeMap<Name, ProviderConfig> =
+            serde_json::from_value(serde_json::json!({ "one": one, "other": other })).unwrap();
+        let mut found = Vec::new();
+        let known = Known { plans: &BTreeMap::new(), providers: &providers };
+        Consumers::compile(&config("{}"), known, &Retained::default(), &mut found);
+        found.iter().map(|finding| finding.path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(wrong(["p:", "p:2:"]), ["identity.providers.one.jwt.admit"]);
+    assert_eq!(wrong(["p:2:", "p:"]), ["identity.providers.other.jwt.admit"]);
+    assert!(wrong(["p:", "q:"]).is_empty());
+    assert!(wrong(["p:", "p:"]).is_empty(), "the same on purpose");
+}
+
+#[test]
 fn a_key_is_never_taken_for_a_subject() {
     let json = r#"{"acme":{"credentials":[{"jwt":{"provider":"main","subject":"17"}}]}}"#;
     let (consumers, _) = compile(&config(json), &Retained::default());
