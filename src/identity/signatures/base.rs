@@ -9,6 +9,9 @@ use http::HeaderName;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pingora_http::RequestHeader;
 use sfv::{BareItem, InnerList, Item, ListEntry, SerializeValue as _};
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::HashMap;
 
 /// The most components that a signature covers.
 const MOST_COMPONENTS: usize = 64;
@@ -97,7 +100,12 @@ impl Component {
     }
 
     /// The value that is signed, added to `out`.
-    fn value(&self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn value<'m>(
+        &self,
+        message: Message<'m>,
+        parameters: &OnceCell<Parameters<'m>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
         let head = message.head;
         let query = head.uri.query();
         match self {
@@ -115,7 +123,10 @@ impl Component {
                 out.extend(authority_of(message).bytes());
                 out.extend(target(head).bytes());
             }
-            Self::QueryParam(name) => out.extend(parameter(query.unwrap_or_default(), name)?.bytes()),
+            Self::QueryParam(name) => {
+                let all = parameters.get_or_init(|| parameters_of(query.unwrap_or_default()));
+                out.extend(parameter(all, name)?.bytes());
+            }
             Self::Field(name) => field(head, name, out)?,
             Self::WrappedField(name) => wrapped(head, name, out)?,
         }
@@ -148,15 +159,28 @@ pub(super) fn target(head: &RequestHeader) -> String {
     }
 }
 
-/// One that is there once, encoded anew (section 2.2.8).
-fn parameter(query: &str, name: &str) -> Result<String, Refused> {
-    let encode = |text: &str| utf8_percent_encode(text, PARAMETER).to_string();
-    let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| encode(key) == name);
-    let (_, value) = values.next().ok_or_else(absent)?;
-    if values.next().is_some() {
-        return Err(Refused::new("signature_component", "a covered parameter that is there twice"));
+/// The parameters of a query by their names, encoded anew; none where one is there twice.
+type Parameters<'q> = HashMap<String, Option<Cow<'q, str>>>;
+
+/// Read once for all components: whoever knows a key's name can make us read it, before anything is proved.
+fn parameters_of(query: &str) -> Parameters<'_> {
+    let mut all = Parameters::new();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        all.entry(encode(&name)).and_modify(|known| *known = None).or_insert(Some(value));
     }
-    Ok(encode(&value))
+    all
+}
+
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, PARAMETER).to_string()
+}
+
+/// One that is there once, encoded anew (section 2.2.8).
+fn parameter(all: &Parameters<'_>, name: &str) -> Result<String, Refused> {
+    let value = all.get(name).ok_or_else(absent)?.as_deref();
+    value
+        .map(encode)
+        .ok_or_else(|| Refused::new("signature_component", "a covered parameter that is there twice"))
 }
 
 /// All values, with commas between them (section 2.1).
@@ -244,9 +268,10 @@ impl Input {
     /// The bytes that are signed.
     pub(super) fn base(&self, message: Message<'_>) -> Result<Vec<u8>, Refused> {
         let mut base = Vec::with_capacity(512);
+        let parameters = OnceCell::new();
         for (id, component) in &self.components {
             base.extend(id.bytes().chain(": ".bytes()));
-            component.value(message, &mut base)?;
+            component.value(message, &parameters, &mut base)?;
             base.push(b'\n');
         }
         base.extend("\"@signature-params\": ".bytes().chain(self.text.bytes()));
