@@ -300,7 +300,7 @@ impl Identity {
             let replay = Arc::new(Signatures::room());
             Signatures::new(&SignaturesConfig::default(), &self.consumers, &replay)
         };
-        self.signatures.clone().unwrap_or_else(none)
+        self.signatures.clone().unwrap_or_else(none).without(&self.revocations)
     }
 
     /// What callers may do, by roles.

@@ -22,6 +22,7 @@ pub use key::SigningKey;
 pub use replay::Replay;
 pub use simple::SCHEME;
 
+use super::revocations::Revocations;
 use super::{Consumers, Method, Principal};
 use crate::values::{Problem, Sha256};
 use base::{Component, Input};
@@ -140,13 +141,21 @@ impl Rules {
 pub struct Signatures {
     consumers: Arc<Consumers>,
     replay: Arc<Replay>,
+    revocations: Arc<Revocations>,
 }
 
 impl Signatures {
     /// The keys of these consumers.
     pub(super) fn new(config: &SignaturesConfig, consumers: &Arc<Consumers>, replay: &Arc<Replay>) -> Self {
         replay.resize(usize::try_from(config.remembered.get()).unwrap_or(usize::MAX));
-        Self { consumers: Arc::clone(consumers), replay: Arc::clone(replay) }
+        let revocations = Arc::default();
+        Self { consumers: Arc::clone(consumers), replay: Arc::clone(replay), revocations }
+    }
+
+    /// Without those of whom these say that they do not count.
+    #[must_use]
+    pub(super) fn without(self, revocations: &Arc<Revocations>) -> Self {
+        Self { revocations: Arc::clone(revocations), ..self }
     }
 
     /// Room to remember requests.
@@ -222,7 +231,7 @@ impl Signatures {
             Some(nonce) => Sha256::of_parts(&[b"nonce", input.key.as_bytes(), nonce.as_bytes()]),
             None => Sha256::of_parts(&[b"base", &base]),
         };
-        self.once(message, id, until, now)?;
+        self.once(message, &principal, (id, until), now)?;
         Ok(Signed { principal, digest: covered(&Component::Field(CONTENT_DIGEST)), id })
     }
 
@@ -233,10 +242,20 @@ impl Signatures {
         Ok((Arc::new(Principal::of(Method::Signature, id, Arc::clone(consumer))), key))
     }
 
-    /// Lets a request in once, however many policies ask.
-    fn once(&self, message: Message<'_>, id: Sha256, until: u64, now: u64) -> Result<(), Refused> {
+    /// Lets a request in once, however many policies ask. Whoever was revoked is refused before anything of
+    /// it is remembered: it could take the room of all others.
+    fn once(
+        &self,
+        message: Message<'_>,
+        signer: &Principal,
+        (id, until): (Sha256, u64),
+        now: u64,
+    ) -> Result<(), Refused> {
         if message.admitted == Some(id) {
             return Ok(());
+        }
+        if self.revocations.refuses(signer) {
+            return Err(Refused::new("revoked", "its signer was revoked"));
         }
         match self.replay.admit(*id.bytes(), until, now) {
             Seen::New => Ok(()),

@@ -69,7 +69,7 @@ impl Signatures {
             return Err(Refused::new("signature_wrong", "not of this request by this key"));
         }
         let by = Sha256::of_parts(&[b"simple", id.as_bytes(), base.as_bytes()]);
-        self.once(message, by, until, now)?;
+        self.once(message, &principal, (by, until), now)?;
         Ok(Signed { principal, digest: digest.is_some(), id: by })
     }
 }

@@ -263,6 +263,20 @@ fn every_algorithm_counts_with_its_own_key_alone() {
 }
 
 #[test]
+fn who_was_revoked_takes_no_room() {
+    use crate::retained::Carried as _;
+    let revocations = Arc::new(Revocations::default());
+    let all = serde_json::json!([{ "subject": "acme", "before": "2999-01-01T00:00:00Z" }]);
+    revocations.import(Revocations::VERSION, all).unwrap();
+    let (signatures, rules) = (partner(), rules(&["@method"]));
+    let head = signed(head("GET", "/", &[]), &format!(r#"("@method");created={NOW};keyid="partner""#));
+    let refusing = signatures.clone().without(&revocations);
+    assert_eq!(check(&refusing, &rules, &head, NOW), Err("revoked"));
+    assert_eq!(check(&signatures, &rules, &head, NOW).as_deref(), Ok("acme by partner"), "not remembered");
+    assert_eq!(check(&signatures, &rules, &head, NOW), Err("signature_replayed"));
+}
+
+#[test]
 fn what_does_not_count() {
     let signatures = partner();
     let rules = rules(&["@method", "@path", "@query"]).with_nonce(true);
