@@ -7,7 +7,6 @@ use crate::values::{ConfigPath, Finding, Problem, Sha256};
 use http::{HeaderName, StatusCode};
 use quick_cache::sync::Cache;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// What belongs to a connection or to the gateway, in whichever direction.
 const NOT_TO_TOUCH: [&str; 10] = [
@@ -57,7 +56,7 @@ impl Forward {
         let in_flight = usize::from(config.in_flight.get());
         let id = StableId::new("forward", format!("{name} {} {in_flight}", config.url));
         let memory = config.cache.as_ref().map_or(0, |cache| cache.memory.bytes());
-        let state = building.retained.get_or(id, || State::new(in_flight, memory));
+        let state = building.retained.get_or(id, || State::new(memory));
         state.resize(memory);
         Ok(Self {
             name: name.into(),
@@ -70,6 +69,7 @@ impl Forward {
             refusals,
             cache: config.cache.as_ref().map(|cache| cache.time.get()),
             breaker: config.breaker,
+            in_flight,
             consumers: Arc::clone(building.consumers),
             expects: Sha256::of(format!("{name} {config:?}").as_bytes()),
             state,
@@ -113,13 +113,13 @@ fn refusals(config: &ForwardConfig, found: &mut Vec<Finding>) -> Refusals {
 }
 
 impl State {
-    fn new(in_flight: usize, memory: u64) -> Self {
+    fn new(memory: u64) -> Self {
         let usual = usize::try_from(memory / USUAL).unwrap_or(usize::MAX).max(1);
         Self {
             seed: crate::identity::tokens::Seed::new(),
             known: Cache::with_weighter(usual, memory, Weight),
             breaker: super::Breaker::default(),
-            places: Arc::new(Semaphore::new(in_flight)),
+            room: Arc::default(),
         }
     }
 

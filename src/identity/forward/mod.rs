@@ -13,6 +13,7 @@ use super::introspection::BreakerConfig;
 use super::introspection::breaker::Breaker;
 use super::oidc::Jar;
 use super::tokens::{Id, Seed};
+use super::waiting::WaitingRoom;
 use super::{Consumers, Method, Principal};
 use crate::message::cookies;
 use crate::outbound::{Answer, Call, Client};
@@ -28,7 +29,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -53,6 +53,7 @@ pub struct Forward {
     refusals: Refusals,
     cache: Option<Duration>,
     breaker: BreakerConfig,
+    in_flight: usize,
     consumers: Arc<Consumers>,
     /// Of all of the above that comes from the configuration.
     expects: Sha256,
@@ -72,7 +73,7 @@ struct State {
     seed: Seed,
     known: Cache<Id, Arc<Known>, Weight>,
     breaker: Breaker,
-    places: Arc<Semaphore>,
+    room: Arc<WaitingRoom>,
 }
 
 #[derive(Debug)]
@@ -121,6 +122,7 @@ pub struct Asking<'a> {
 pub struct Question {
     fields: HeaderMap,
     id: Option<HeaderValue>,
+    client: IpAddr,
 }
 
 /// Somebody who is let in.
@@ -193,7 +195,8 @@ impl Forward {
             None => tell(X_FORWARDED_URI, asking.path),
         }
         tell(X_FORWARDED_FOR, &asking.client.to_string());
-        Question { fields, id: HeaderValue::from_str(asking.id).ok().filter(|id| !id.is_empty()) }
+        let id = HeaderValue::from_str(asking.id).ok().filter(|id| !id.is_empty());
+        Question { fields, id, client: asking.client }
     }
 
     /// What was said to the very same question, if that counts again.
@@ -203,9 +206,17 @@ impl Forward {
         (Instant::now() < known.until).then(|| known.allowed.clone())
     }
 
-    /// Asks.
+    /// Asks. Whoever has the most questions under way makes room for those of others.
     pub async fn ask(&self, question: Question) -> Told {
-        let Ok(_place) = Arc::clone(&self.state.places).try_acquire_owned() else { return Told::Busy };
+        let place = self.state.room.enter(question.client, self.in_flight);
+        let Some(mut place) = place else { return Told::Busy };
+        tokio::select! {
+            told = self.exchange(&question) => told,
+            () = place.lost() => Told::Busy,
+        }
+    }
+
+    async fn exchange(&self, question: &Question) -> Told {
         let (breaker, pause) = (&self.state.breaker, self.breaker.open_for.get());
         if !breaker.allows(Instant::now(), pause) {
             return Told::Down;
@@ -221,7 +232,7 @@ impl Forward {
             Ok(answer) if answer.status.is_server_error() => format!("status {}", answer.status.as_u16()),
             Ok(answer) => {
                 breaker.succeeded();
-                return self.read(answer, &question);
+                return self.read(answer, question);
             }
             Err(failure) => failure.to_string(),
         };
@@ -324,14 +335,38 @@ mod tests {
     use crate::outbound::Outbound;
     use crate::retained::Retained;
 
-    #[test]
-    fn cookies_of_the_gateways_own_are_told_nobody() {
-        let config: ForwardConfig = serde_json::from_str(r#"{"url":"http://127.0.0.1:1/"}"#).unwrap();
+    fn provider(config: &str) -> Forward {
+        let config: ForwardConfig = serde_json::from_str(config).unwrap();
         let (retained, outbound) = (Retained::default(), Outbound::default());
         let (tokens, consumers) = (Arc::new(TokenCache::new(1 << 20)), Arc::default());
         let building =
             Building { retained: &retained, outbound: &outbound, tokens: &tokens, consumers: &consumers };
-        let provider = Forward::compile("check", &config, &building).unwrap();
+        Forward::compile("check", &config, &building).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_one_client_takes_nobody_elses_place() {
+        // It never answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let provider = provider(&format!(r#"{{"url":"http://{address}/","in_flight":2}}"#));
+        let ask = |client: u8| {
+            let client = IpAddr::from([192, 0, 2, client]);
+            Box::pin(provider.ask(Question { fields: HeaderMap::new(), id: None, client }))
+        };
+        let (mut first, mut second, mut other) = (ask(1), ask(1), ask(2));
+        assert!(
+            futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending()
+        );
+        assert!(matches!(ask(1).await, Told::Busy), "it has the most itself");
+        assert!(futures_util::poll!(&mut other).is_pending());
+        assert!(matches!(first.await, Told::Busy), "it made room");
+        assert!(futures_util::poll!(&mut second).is_pending());
+    }
+
+    #[test]
+    fn cookies_of_the_gateways_own_are_told_nobody() {
+        let provider = provider(r#"{"url":"http://127.0.0.1:1/"}"#);
         let jars = [Jar::new("session", false)];
         let told = |cookies: &[&str]| {
             let mut head = RequestHeader::build("GET", b"/", None).unwrap();
