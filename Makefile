@@ -55,6 +55,7 @@ bench: deps-bench ## Micro benches, then the load tests against a bare Pingora p
 	loadtest/plain.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
 	loadtest/idle.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
 	loadtest/bulk.sh $(OUT)/examples/bulk $(OUT)/tollgate
+	loadtest/upstreams.sh $(OUT)/tollgate
 
 endure: deps-bench ## Upgrades, reloads and slow clients under load, and what the others notice
 	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --examples

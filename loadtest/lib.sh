@@ -56,6 +56,8 @@ certificate() {
 
 # start_nginx CORE LISTEN ; two bytes for every path, LISTEN as nginx's directive has it ("ADDRESS ssl").
 start_nginx() {
+    authority
+    issue "$work/origin" localhost
     mkdir -p "$work/nginx"
     cat >"$work/nginx.conf" <<END
 worker_processes 1; daemon off; pid $work/nginx/pid; error_log $work/nginx/error.log;
@@ -64,7 +66,7 @@ http {
     access_log off; keepalive_requests 100000000; http2_max_concurrent_streams 1024;
     client_body_temp_path $work/nginx/a; proxy_temp_path $work/nginx/b; fastcgi_temp_path $work/nginx/c;
     uwsgi_temp_path $work/nginx/d; scgi_temp_path $work/nginx/e;
-    ssl_certificate $LOADTEST_CERTIFICATE; ssl_certificate_key $LOADTEST_KEY;
+    ssl_certificate $work/origin.pem; ssl_certificate_key $work/origin.key;
     server { listen $2; location / { return 200 "ok"; } }
 }
 END
@@ -81,7 +83,7 @@ configuration_for_upstream() {
         http2)
             sed -e "s|^    endpoints: .*|&\n    protocol: http2|" \
                 -e "s|^    address: ${SEAT[0]}|&\n    h2c: true|" "$given" >"$made" ;;
-        tls) sed "s|^    endpoints: .*|&\n    tls: { ca: $LOADTEST_CERTIFICATE, server_name: localhost }|" "$given" >"$made" ;;
+        tls) sed "s|^    endpoints: .*|&\n    tls: { ca: $work/ca.pem, server_name: localhost }|" "$given" >"$made" ;;
         *) fail "UPSTREAM is http1, http2 or tls" ;;
     esac
     echo "$made"

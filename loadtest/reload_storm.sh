@@ -85,7 +85,8 @@ for entry in "${lasting[@]}"; do
     opened=$(field "$work/${entry%:*}.line" opened)
     [[ $opened = "${entry#*:}" ]] || fail "${entry%:*} needed $opened connections where ${entry#*:} would do"
 done
-deadline=$((SECONDS + 30))
+# Pooled connections to upstreams end after 55 idle seconds.
+deadline=$((SECONDS + 70))
 # A listener more or less, and the connection of the question.
 until [[ $(metric tollgate_snapshots) = 1 && $(descriptors) -le $((at_rest + 6)) ]]; do
     ((SECONDS < deadline)) ||

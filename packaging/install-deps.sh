@@ -9,9 +9,10 @@ set -euo pipefail
 build_needs=(cc:gcc cmake:cmake make:make)
 test_needs=(curl:curl nginx:nginx redis-server:redis-server promtool:prometheus wrk:wrk h2load:nghttp2-client
     openssl:openssl python3:python3 systemd-analyze:systemd)
-bench_needs=(wrk:wrk h2load:nghttp2-client taskset:util-linux openssl:openssl python3:python3 valgrind:valgrind)
+bench_needs=(wrk:wrk h2load:nghttp2-client taskset:util-linux openssl:openssl python3:python3 valgrind:valgrind
+    nginx:nginx haproxy:haproxy curl:curl)
 browser_needs=(chromium:chromium node:nodejs npm:npm openssl:openssl)
-services=(nginx redis-server prometheus)
+services=(nginx redis-server prometheus haproxy)
 
 fail() {
     printf 'tollgate: %s\n' "$1" >&2
