@@ -23,6 +23,23 @@ const FIELDS: [HeaderName; 8] = [
 /// one, which is what an attacker nominates them for.
 const FRAMING: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
+/// True for what the framing of a message, the choice of the upstream or the protocol itself depends on,
+/// by its name in lower case: nobody who writes a configuration may set or take such a field.
+pub fn is_the_protocols(name: &str) -> bool {
+    const NAMES: [&str; 9] = [
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name)
+}
+
 /// What of the next hop's fields goes on after all, because both hops agree on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {

@@ -3,6 +3,7 @@
 use super::context::{HeaderEdit, PolicyContext};
 use super::shared::template::{Scope, Template};
 use super::{CompileEnv, Policy, Step};
+use crate::message::hop_by_hop::is_the_protocols;
 use crate::values::{ConfigPath, Finding, Problem};
 use http::{HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -53,19 +54,6 @@ enum Value {
     Constant(HeaderValue),
     Template(Template),
 }
-
-/// What the framing of a message, the choice of the upstream or the protocol itself depends on.
-const NOT_TO_TOUCH: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 impl Policy for Headers {
     const NAME: &'static str = "headers";
@@ -163,7 +151,7 @@ fn compile_edits(edits: &Edits, scope: &Scope<'_>, path: &ConfigPath, found: &mu
 fn field_name(text: &str) -> Result<HeaderName, Problem> {
     let name: HeaderName =
         text.parse().map_err(|_| Problem::new(format!("`{text}` is not a header field's name")))?;
-    if NOT_TO_TOUCH.contains(&name.as_str()) {
+    if is_the_protocols(name.as_str()) {
         let remedy =
             if name == "host" { "use the upstream's `host` or the policy `rewrite`" } else { "leave it out" };
         return Err(Problem::new(format!("`{name}` belongs to the gateway")).remedy(remedy));

@@ -2,25 +2,13 @@
 
 use super::{Forward, ForwardConfig, Refusals, State, Weight};
 use crate::identity::Building;
+use crate::message::hop_by_hop::is_the_protocols;
 use crate::retained::StableId;
 use crate::values::{ConfigPath, Finding, Problem, Sha256};
+use http::header::EXPECT;
 use http::{HeaderName, StatusCode};
 use quick_cache::sync::Cache;
 use std::sync::Arc;
-
-/// What belongs to a connection or to the gateway, in whichever direction.
-const NOT_TO_TOUCH: [&str; 10] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "expect",
-];
 
 /// About how much memory an answer takes.
 const USUAL: u64 = 1024;
@@ -90,7 +78,7 @@ fn field(text: &str) -> Result<HeaderName, Problem> {
         Problem::new(format!("{shown:?} is not a header field's name"))
             .remedy("use letters, digits and hyphens, such as `x-user`")
     })?;
-    if NOT_TO_TOUCH.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
+    if is_the_protocols(name.as_str()) || name == EXPECT || name.as_str().starts_with("x-forwarded-") {
         return Err(Problem::new(format!("`{name}` belongs to the gateway")).remedy("leave it out"));
     }
     Ok(name)
