@@ -49,6 +49,25 @@ pub struct Keep {
     pub upgrade: bool,
 }
 
+/// True where a request has nothing for this hop alone, or no more than the usual word on its connection
+/// (`close`, `keep-alive`), which is a field that whoever forwards it must still take out.
+pub fn is_free(request: &HeaderMap) -> bool {
+    const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+    request.keys().all(|name| {
+        *name != header::TRANSFER_ENCODING
+            && *name != HTTP2_SETTINGS
+            && !FIELDS.contains(name)
+            && (*name != header::CONNECTION || is_usual(request))
+    })
+}
+
+fn is_usual(request: &HeaderMap) -> bool {
+    let usual = |value: &HeaderValue| {
+        [b"close".as_slice(), b"keep-alive"].iter().any(|word| value.as_bytes().eq_ignore_ascii_case(word))
+    };
+    request.get_all(header::CONNECTION).iter().all(usual)
+}
+
 /// The fields that `Connection` nominates, besides those above. Framing fields are left out, and so
 /// is what is no field name.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -168,6 +187,32 @@ mod tests {
         }
         strip_request(&mut request);
         assert_eq!(names(&request.headers), ["host", "x-two"]);
+    }
+
+    #[test]
+    fn a_request_is_free_only_without_anything_for_its_hop() {
+        let is_free = |fields: &[(&'static str, &str)]| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.append_header("host", "example.com").unwrap();
+            for (name, value) in fields {
+                request.append_header(*name, *value).unwrap();
+            }
+            super::is_free(&request.headers)
+        };
+        assert!(is_free(&[]));
+        assert!(is_free(&[("accept", "*/*"), ("content-length", "3"), ("connection", "Keep-Alive")]));
+        assert!(is_free(&[("connection", "close"), ("connection", "close")]));
+        for value in ["close, x-one", "keep-alive,", "upgrade", "host", "", "\"close\"", ":authority"] {
+            assert!(!is_free(&[("connection", value)]), "{value}");
+            assert!(!is_free(&[("connection", "close"), ("connection", value)]), "{value}");
+        }
+        for name in
+            FIELDS.into_iter().chain(["transfer-encoding", "http2-settings"].map(HeaderName::from_static))
+        {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.append_header(name.clone(), "x").unwrap();
+            assert!(!super::is_free(&request.headers), "{name}");
+        }
     }
 
     #[test]

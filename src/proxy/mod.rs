@@ -74,8 +74,12 @@ impl ProxyHttp for Gateway {
         phases::connect::choose(self, session, cx).await
     }
 
-    async fn upstream_peer(&self, _: &mut Session, cx: &mut Box<RequestContext>) -> Result<Box<HttpPeer>> {
-        phases::connect::peer(cx).await
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        cx: &mut Box<RequestContext>,
+    ) -> Result<Box<HttpPeer>> {
+        phases::connect::peer(session.req_header(), cx).await
     }
 
     fn fail_to_connect(

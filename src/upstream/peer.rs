@@ -114,10 +114,19 @@ impl Template {
 }
 
 /// The peer for one attempt: the endpoint's, with the route's own times, and none of them longer
-/// than what is `left` of the exchange.
-pub fn for_attempt(endpoint: &Endpoint, route: &RouteTimeouts, left: Duration) -> Box<HttpPeer> {
+/// than what is `left` of the exchange. `is_free` says that the request has nothing for this hop alone:
+/// Pingora would look up a dozen names to find none, at the price of a request's whole log line.
+pub fn for_attempt(
+    endpoint: &Endpoint,
+    route: &RouteTimeouts,
+    left: Duration,
+    is_free: bool,
+) -> Box<HttpPeer> {
     let mut peer = Box::new(endpoint.peer.clone());
     let options = &mut peer.options;
+    if is_free {
+        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+    }
     let bound = |own: Option<crate::values::Duration>, of_upstream: Option<Duration>| {
         Some(own.map_or(of_upstream.unwrap_or(left), crate::values::Duration::get).min(left))
     };

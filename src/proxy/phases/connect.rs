@@ -3,7 +3,7 @@
 use super::retry;
 use crate::config::model::route::Sticky;
 use crate::config::model::upstream::Condition;
-use crate::message::websocket;
+use crate::message::{hop_by_hop, websocket};
 use crate::policy::shared::template::cookie_value;
 use crate::proxy::{Gateway, RequestContext, reply, stream, tunnel};
 use crate::rejection::Rejection;
@@ -97,7 +97,7 @@ fn fnv1a(value: &[u8]) -> u64 {
 }
 
 /// The peer of an attempt: the endpoint that was chosen or, on a retry, another one after a while.
-pub async fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+pub async fn peer(client: &RequestHeader, cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     if !cx.exchange.wait.is_zero() {
         tokio::time::sleep(std::mem::take(&mut cx.exchange.wait)).await;
     }
@@ -120,7 +120,8 @@ pub async fn peer(cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     }
     let choice = cx.exchange.choice.as_ref().ok_or_else(gone)?;
     let route = cx.route().ok_or_else(gone)?;
-    let mut peer = peer::for_attempt(choice.endpoint(), &route.timeouts, left);
+    let is_free = hop_by_hop::is_free(&client.headers);
+    let mut peer = peer::for_attempt(choice.endpoint(), &route.timeouts, left, is_free);
     if cx.held.is_some() {
         // Such a body goes out as one piece, so that the time of a piece says nothing about a pause.
         peer.options.write_timeout = Some(left);

@@ -38,7 +38,8 @@ fn placeholder() -> RequestHeader {
     http::Request::new(()).into_parts().0.into()
 }
 
-/// Edits the upstream's copy of the request. Pingora took the hop-by-hop fields out of it.
+/// Edits the upstream's copy of the request. Pingora took the hop-by-hop fields out of it, but for a usual
+/// `connection` ([`hop_by_hop::is_free`]).
 pub fn request(
     gateway: &Gateway,
     session: &Session,
@@ -120,7 +121,10 @@ impl Seen {
                 seen.host = true;
             } else if *name == header::COOKIE {
                 seen.cookies = headers.get_all(name).iter().count();
-            } else if is_ambiguous(name) || (!believed && (*name == TRACESTATE || tells_of_hops(name))) {
+            } else if *name == header::CONNECTION
+                || is_ambiguous(name)
+                || (!believed && (*name == TRACESTATE || tells_of_hops(name)))
+            {
                 seen.unwelcome.push(name.clone());
             } else if *name == header::FORWARDED {
                 seen.forwarded = true;

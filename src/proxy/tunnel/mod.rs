@@ -34,7 +34,7 @@ pub async fn run(
     cx: &mut RequestContext,
     protocol: &str,
 ) -> Result<()> {
-    let mut upstream = connect_to_upstream(gateway, cx).await?;
+    let mut upstream = connect_to_upstream(gateway, session, cx).await?;
     let request = upstream_request(gateway, session, cx, protocol)?;
     upstream.write_request_header(Box::new(request)).await.map_err(Error::into_up)?;
     loop {
@@ -55,9 +55,13 @@ pub async fn run(
 
 /// A connection of its own: one that is to become a tunnel does not come from the pool, and speaks
 /// HTTP/1.1 whatever the upstream speaks otherwise.
-async fn connect_to_upstream(gateway: &Gateway, cx: &mut RequestContext) -> Result<Http1Upstream> {
+async fn connect_to_upstream(
+    gateway: &Gateway,
+    session: &Session,
+    cx: &mut RequestContext,
+) -> Result<Http1Upstream> {
     loop {
-        let mut peer = connect::peer(cx).await?;
+        let mut peer = connect::peer(session.req_header(), cx).await?;
         peer.options.set_http_version(1, 1);
         match gateway.connector.new_stream(&*peer).await {
             Ok(stream) => {
