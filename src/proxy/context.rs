@@ -138,11 +138,17 @@ impl RequestContext {
     /// Notes what came of the attempt that is under way, once: whether it failed, which no answer and a 5xx
     /// are.
     pub fn note_attempt(&mut self, failed: bool) {
+        self.note_attempt_at(Instant::now(), failed);
+    }
+
+    /// The same for who has looked at the clock already.
+    pub fn note_attempt_at(&mut self, now: Instant, failed: bool) {
         let (Some(at), Some(choice)) = (self.exchange.upstream, &self.exchange.choice) else { return };
         if std::mem::replace(&mut self.exchange.noted, true) {
             return;
         }
-        let took = self.exchange.attempt_began.map_or(Duration::ZERO, |began| began.elapsed());
+        let took =
+            self.exchange.attempt_began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let (upstream, _) = &self.snapshot.upstreams[at];
         upstream.note(choice.endpoint(), self.exchange.call.as_mut(), Outcome { failed, took });
     }

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 /// It took longer than it may, it switches protocols that nobody asked it to, or another attempt
 /// follows.
 pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut RequestContext) -> Result<()> {
-    if cx.left().is_zero() {
+    let now = Instant::now();
+    if cx.left_at(now).is_zero() {
         return Err(Error::explain(ErrorType::ReadTimedout, "the exchange took longer than it may").into_up());
     }
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -28,7 +29,7 @@ pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut Re
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 to no upgrade").into_up());
     }
     if !answer.status.is_informational() {
-        cx.note_attempt(answer.status.is_server_error());
+        cx.note_attempt_at(now, answer.status.is_server_error());
     }
     if let Some(error) = retry::after_answer(session, answer, cx) {
         return Err(error);
