@@ -5,6 +5,7 @@ use std::fs;
 
 const PARTNER: Signer =
     Signer { secret: "0123456789abcdef0123456789abcdef", key: "partner", host: "api.example" };
+const OTHER: Signer = Signer { secret: "fedcba9876543210fedcba9876543210", key: "other", ..PARTNER };
 
 fn gateway(origin: &Origin, identity: &str) -> Gateway {
     Gateway::start(&format!(
@@ -13,12 +14,15 @@ fn gateway(origin: &Origin, identity: &str) -> Gateway {
          telemetry: {{ access_log: {{ to: {{ file: access.log }}, fields: [status, consumer, principal, auth] }} }}\n\
          identity: {{ {identity} }}\n\
          upstreams: {{ origin: {{ endpoints: ['{}'] }} }}\n\
-         consumers: {{ acme: {{ credentials: [{{ signature: {{ id: partner, key: {{ hmac-sha256: {} }} }} }}] }} }}\n\
+         consumers:\n  \
+           acme: {{ credentials: [{{ signature: {{ id: partner, key: {{ hmac-sha256: {} }} }} }}] }}\n  \
+           other: {{ credentials: [{{ signature: {{ id: other, key: {{ hmac-sha256: {} }} }} }}] }}\n\
          routes:\n  \
            signed: {{ policies: {{ authenticate: {{ any_of: [{{ signature: {{ nonce: true }} }}] }} }}, to: origin }}\n  \
            simply: {{ match: {{ path: '/simply/*' }}, policies: {{ authenticate: {{ any_of: [{{ hmac: {{ forward: false }} }}] }} }}, to: origin }}\n",
         origin.address(),
         PARTNER.secret,
+        OTHER.secret,
     ))
 }
 
@@ -123,6 +127,23 @@ fn nothing_is_let_in_that_cannot_be_remembered() {
     let full = get("3");
     assert_eq!((full.status, full.code().as_str()), (503, "authentication_unavailable"));
     assert!(full.field("retry-after").is_some());
+}
+
+/// Whoever floods is refused alone: it cannot take the room of others.
+#[test]
+fn one_signer_takes_nobody_elses_room() {
+    let origin = Origin::saying("in");
+    let gateway = gateway(&origin, "signatures: { remembered: 8 }");
+    let mut client = Client::new(gateway.web());
+    let mut get = |signer: &Signer, nonce: u32| {
+        ask(&mut client, "GET /", &signer.fields("GET", "/", &nonce.to_string(), None), "").status
+    };
+    let flood: Vec<u16> = (0..10).map(|nonce| get(&PARTNER, nonce)).collect();
+    assert_eq!(flood, [200, 200, 200, 200, 200, 503, 503, 503, 503, 503], "half of the room");
+    assert_eq!((get(&OTHER, 1), get(&OTHER, 2)), (200, 200));
+    assert_eq!(get(&PARTNER, 10), 503);
+    let log = || fs::read_to_string(gateway.folder().join("access.log")).unwrap_or_default();
+    wait_until("the log says whose it was", || log().contains(r#""auth":"signer_full""#));
 }
 
 #[test]

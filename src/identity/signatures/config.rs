@@ -9,14 +9,16 @@ use std::num::NonZeroU32;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SignaturesConfig {
-    /// How many requests are remembered, about 150 bytes each, each for as long as its signature would
-    /// count. When so many are, further ones are answered with 503: none is forgotten early. Default 100000.
+    /// How many requests are remembered, about 100 bytes each, each for as long as the longest `max_age` or
+    /// `window` of all routes would let it in. When so many are, further ones are answered with 503: none is
+    /// forgotten early. A consumer may have as many as there is room left, and so half of it at most.
+    /// Default 200000.
     pub remembered: NonZeroU32,
 }
 
 impl Default for SignaturesConfig {
     fn default() -> Self {
-        Self { remembered: NonZeroU32::new(100_000).unwrap_or(NonZeroU32::MIN) }
+        Self { remembered: NonZeroU32::new(200_000).unwrap_or(NonZeroU32::MIN) }
     }
 }
 

@@ -4,9 +4,9 @@
 //!   out a component that is wanted does not count, whatever else it covers.
 //! - **The key says the algorithm.** A request names a key; what the key is for decides how it is checked.
 //! - **Once.** A signed request counts for some minutes, and once: those that were let in are remembered
-//!   until they would not count any more ([`Replay`]). When there is no room, nothing more is let in. What
-//!   is remembered is the nonce, or without one all that was signed; not the signature, of which some
-//!   algorithms allow a second form.
+//!   until they would count nowhere any more ([`Replay`]). When there is no room, nothing more is let in, and
+//!   of a consumer that takes more than its share nothing before that. What is remembered is the nonce, or
+//!   without one all that was signed; not the signature, of which some algorithms allow a second form.
 //! - **The body** is covered by `content-digest` (RFC 9530), which then has to be what the body is.
 
 mod base;
@@ -19,7 +19,7 @@ mod tests;
 
 pub use base::Message;
 pub use key::SigningKey;
-pub use replay::Replay;
+pub use replay::{Replay, Window};
 pub use simple::SCHEME;
 
 use super::revocations::Revocations;
@@ -28,7 +28,7 @@ use crate::values::{Problem, Sha256};
 use base::{Component, Input};
 use config::SignaturesConfig;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use replay::Seen;
+use replay::{ReplayId, Seen};
 use sfv::{BareItem, Dictionary, ListEntry, ParseMore as _, Parser};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -119,11 +119,11 @@ impl Rules {
         Self { require_nonce, ..self }
     }
 
-    /// Until when a request counts that was signed then, in seconds since 1970.
+    /// Whether a request counts that was signed then, in seconds since 1970.
     ///
     /// # Errors
     /// It does not count now.
-    fn until(&self, created: u64, expires: Option<u64>, now: u64) -> Result<u64, Refused> {
+    fn counts(&self, created: u64, expires: Option<u64>, now: u64) -> Result<(), Refused> {
         if created > now.saturating_add(self.leeway) {
             return Err(Refused::new("signature_from_the_future", format!("created={created}")));
         }
@@ -132,7 +132,7 @@ impl Rules {
         if until < now {
             return Err(Refused::new("signature_expired", format!("created={created} expires={expires:?}")));
         }
-        Ok(until)
+        Ok(())
     }
 }
 
@@ -161,6 +161,12 @@ impl Signatures {
     /// Room to remember requests.
     pub(super) fn room() -> Replay {
         Replay::new(usize::MAX)
+    }
+
+    /// Has requests remembered for as long as these rules would let them in, until what is returned is
+    /// dropped. Whoever checks by rules holds it.
+    pub fn in_force(&self, rules: &Rules) -> Window {
+        self.replay.window(rules.max_age.saturating_add(rules.leeway))
     }
 
     /// Checks a request that is signed by RFC 9421; nothing if it is not. The time is in seconds since 1970.
@@ -210,7 +216,7 @@ impl Signatures {
         let created = input
             .created
             .ok_or_else(|| Refused::new("signature_malformed", "it does not say when it was made"))?;
-        let until = rules.until(created, input.expires, now)?;
+        rules.counts(created, input.expires, now)?;
         let covered =
             |wanted: &Component| input.components.iter().any(|(_, component)| component.covers(wanted));
         if let Some(missing) = rules.required.iter().find(|wanted| !covered(wanted)) {
@@ -231,7 +237,7 @@ impl Signatures {
             Some(nonce) => Sha256::of_parts(&[b"nonce", input.key.as_bytes(), nonce.as_bytes()]),
             None => Sha256::of_parts(&[b"base", &base]),
         };
-        self.once(message, &principal, (id, until), now)?;
+        self.once(message, &principal, (id, created), now)?;
         Ok(Signed { principal, digest: covered(&Component::Field(CONTENT_DIGEST)), id })
     }
 
@@ -248,7 +254,7 @@ impl Signatures {
         &self,
         message: Message<'_>,
         signer: &Principal,
-        (id, until): (Sha256, u64),
+        (id, created): (Sha256, u64),
         now: u64,
     ) -> Result<(), Refused> {
         if message.admitted == Some(id) {
@@ -257,15 +263,22 @@ impl Signatures {
         if self.revocations.refuses(signer) {
             return Err(Refused::new("revoked", "its signer was revoked"));
         }
-        match self.replay.admit(*id.bytes(), until, now) {
+        let full = |cause, detail| Err(Refused { unavailable: true, ..Refused::new(cause, detail) });
+        // Whoever has several keys has one share all the same.
+        let consumer = signer.consumer.as_ref().map_or(&*signer.subject, |consumer| &*consumer.name);
+        match self.replay.admit(remembered_by(&id), consumer, created, now) {
             Seen::New => Ok(()),
             Seen::Again => Err(Refused::new("signature_replayed", "it was let in before")),
-            Seen::Full => Err(Refused {
-                unavailable: true,
-                ..Refused::new("signatures_full", "no more signed requests can be remembered")
-            }),
+            Seen::Full => full("signatures_full", "no more signed requests can be remembered"),
+            Seen::FullOfOne => {
+                full("signer_full", "no more signed requests of this consumer can be remembered")
+            }
         }
     }
+}
+
+fn remembered_by(id: &Sha256) -> ReplayId {
+    ReplayId::from_be_bytes(id.bytes().first_chunk().copied().unwrap_or_default())
 }
 
 /// All lines of a field as one dictionary (RFC 9651, section 4.2). Of a member that is there twice it is not

@@ -1,31 +1,57 @@
+use ahash::RandomState;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Into how many parts what is remembered is divided, so that workers seldom wait for each other.
 const SHARDS: usize = 16;
 
 /// Signed requests that were let in, so that none is let in twice.
 ///
-/// Each is remembered until its signature would not count any more. There is a bound; when it is reached,
-/// nothing more is let in until the oldest ones lapse. What was forgotten is known by when it lapsed: a
-/// clock that is set back lets none of it in again.
+/// - **For how long.** Several routes may ask with several windows. Each request is remembered until none of
+///   them would take it any more, by the longest of those that are in force ([`Window`]).
+/// - **Never early.** There is a bound; when it is reached, nothing more is let in until the oldest ones
+///   lapse. What was forgotten is known by when it was signed: neither a clock that is set back nor a window
+///   that becomes longer lets any of it in again.
+/// - **Nobody takes the room of all.** A signer may have as many remembered as there is room left (the
+///   dynamic threshold of Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet
+///   Switches", 1998): alone it gets half of the room, two get a third each, and what is left over is there
+///   for all others.
 #[derive(Debug)]
 pub struct Replay {
-    /// By the first byte of the id, a digest.
+    /// By the id, a digest.
     shards: [Mutex<Shard>; SHARDS],
+    /// How many of each signer are remembered, by its name; none that has none.
+    signers: [Mutex<HashMap<Arc<str>, usize, RandomState>>; SHARDS],
+    hasher: RandomState,
     /// In all shards.
     count: AtomicUsize,
     most: AtomicUsize,
+    /// The windows in force, in seconds, with how many have them.
+    windows: Mutex<BTreeMap<u64, usize>>,
+    /// The longest of them.
+    longest: AtomicU64,
 }
+
+/// What a request is remembered by: the first half of a digest. To find a second one of the same half takes
+/// as long as to guess a key.
+pub(super) type ReplayId = u128;
 
 #[derive(Debug, Default)]
 struct Shard {
-    seen: HashSet<[u8; 32], ahash::RandomState>,
-    /// By the last second at which they would count.
-    by_end: BTreeMap<u64, Vec<[u8; 32]>>,
-    /// What would count until then at the latest may have been forgotten.
+    seen: HashSet<ReplayId, RandomState>,
+    /// By the second in which they were signed, with who signed them.
+    by_birth: BTreeMap<u64, Vec<(ReplayId, Arc<str>)>>,
+    /// What was signed then or before may have been forgotten.
     forgotten: Option<u64>,
+}
+
+/// A window of time in which signatures count somewhere, in force until it is dropped.
+#[derive(Debug)]
+pub struct Window {
+    replay: Arc<Replay>,
+    seconds: u64,
 }
 
 /// What is known of a request.
@@ -37,12 +63,21 @@ pub(super) enum Seen {
     Again,
     /// There is no room to remember it.
     Full,
+    /// Its signer has more than its share of the room.
+    FullOfOne,
 }
 
 impl Replay {
     pub(super) fn new(most: usize) -> Self {
-        let (shards, count) = (Default::default(), AtomicUsize::new(0));
-        Self { shards, count, most: AtomicUsize::new(most) }
+        Self {
+            shards: Default::default(),
+            signers: Default::default(),
+            hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
+            most: AtomicUsize::new(most),
+            windows: Mutex::default(),
+            longest: AtomicU64::new(0),
+        }
     }
 
     /// Changes the bound.
@@ -50,42 +85,115 @@ impl Replay {
         self.most.store(most, Ordering::Relaxed);
     }
 
-    /// Remembers a request that counts until `until`, in seconds since 1970 as `now`.
-    pub(super) fn admit(&self, id: [u8; 32], until: u64, now: u64) -> Seen {
+    /// Puts a window in force: what was signed counts for so many seconds at most.
+    pub(super) fn window(self: &Arc<Self>, seconds: u64) -> Window {
+        self.change_windows(|windows| *windows.entry(seconds).or_default() += 1);
+        Window { replay: Arc::clone(self), seconds }
+    }
+
+    fn change_windows(&self, change: impl FnOnce(&mut BTreeMap<u64, usize>)) {
+        let mut windows = self.windows.lock();
+        change(&mut windows);
+        let longest = windows.last_key_value().map_or(0, |(seconds, _)| *seconds);
+        self.longest.store(longest, Ordering::Relaxed);
+    }
+
+    /// Remembers a request of this signer that was signed at `born`, in seconds since 1970 as `now`.
+    pub(super) fn admit(&self, id: ReplayId, signer: &str, born: u64, now: u64) -> Seen {
         let most = self.most.load(Ordering::Relaxed);
-        if self.count.load(Ordering::Relaxed) >= most {
+        let left = || most.saturating_sub(self.count.load(Ordering::Relaxed));
+        if left() == 0 || self.held(signer) > left() {
             for shard in &self.shards {
                 self.forget(&mut shard.lock(), now);
             }
         }
-        let mut shard = self.shards[usize::from(id[0]) % SHARDS].lock();
+        let mut shard = self.shard(id).lock();
         self.forget(&mut shard, now);
-        if shard.forgotten.is_some_and(|end| until <= end) || shard.seen.contains(&id) {
+        if shard.forgotten.is_some_and(|forgotten| born <= forgotten) || shard.seen.contains(&id) {
             return Seen::Again;
+        }
+        // Of requests that come at the same time a few more may pass here; the bound itself is exact.
+        if self.held(signer) > left() {
+            return if left() == 0 { Seen::Full } else { Seen::FullOfOne };
         }
         let room = |count: usize| (count < most).then_some(count + 1);
         if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             return Seen::Full;
         }
+        let signer = self.hold(signer);
         shard.seen.insert(id);
-        shard.by_end.entry(until).or_default().push(id);
+        shard.by_birth.entry(born).or_default().push((id, signer));
         Seen::New
     }
 
-    /// Takes away what does not count any more.
+    fn shard(&self, id: ReplayId) -> &Mutex<Shard> {
+        &self.shards[(id >> 124) as usize % SHARDS]
+    }
+
+    fn signer(&self, name: &str) -> &Mutex<HashMap<Arc<str>, usize, RandomState>> {
+        &self.signers[self.hasher.hash_one(name) as usize % SHARDS]
+    }
+
+    fn held(&self, signer: &str) -> usize {
+        self.signer(signer).lock().get(signer).copied().unwrap_or_default()
+    }
+
+    /// Counts one more of this signer.
+    fn hold(&self, signer: &str) -> Arc<str> {
+        let mut signers = self.signer(signer).lock();
+        if let Some((name, held)) =
+            signers.get_key_value(signer).map(|(name, held)| (Arc::clone(name), *held))
+        {
+            signers.insert(Arc::clone(&name), held + 1);
+            return name;
+        }
+        let name: Arc<str> = signer.into();
+        signers.insert(Arc::clone(&name), 1);
+        name
+    }
+
+    /// Counts one less.
+    fn release(&self, signer: &Arc<str>) {
+        let mut signers = self.signer(signer).lock();
+        let left = signers.get_mut(signer).map(|held| {
+            *held = held.saturating_sub(1);
+            *held
+        });
+        if left == Some(0) {
+            signers.remove(signer);
+        }
+    }
+
+    /// Takes away what counts nowhere any more.
     fn forget(&self, shard: &mut Shard, now: u64) {
-        while let Some(first) = shard.by_end.first_entry() {
-            let end = *first.key();
-            if end >= now {
+        let longest = self.longest.load(Ordering::Relaxed);
+        while let Some(first) = shard.by_birth.first_entry() {
+            let born = *first.key();
+            if born.saturating_add(longest) >= now {
                 break;
             }
-            for id in first.remove() {
+            for (id, signer) in first.remove() {
                 if shard.seen.remove(&id) {
                     self.count.fetch_sub(1, Ordering::Relaxed);
+                    self.release(&signer);
                 }
             }
-            shard.forgotten = shard.forgotten.max(Some(end));
+            shard.forgotten = shard.forgotten.max(Some(born));
         }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.replay.change_windows(|windows| {
+            let left = windows.get_mut(&self.seconds).map(|count| {
+                *count = count.saturating_sub(1);
+                *count
+            });
+            if left == Some(0) {
+                windows.remove(&self.seconds);
+            }
+        });
     }
 }
 
@@ -94,48 +202,97 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn id(number: u8) -> [u8; 32] {
-        [number; 32]
+    /// Of one shard.
+    fn id(number: u8) -> ReplayId {
+        ReplayId::from(number)
+    }
+
+    /// Requests count for 50 seconds.
+    fn replay(most: usize) -> (Arc<Replay>, Window) {
+        let replay = Arc::new(Replay::new(most));
+        let window = replay.window(50);
+        (replay, window)
     }
 
     #[test]
     fn nothing_is_let_in_twice_and_nothing_is_forgotten_early() {
-        let replay = Replay::new(2);
-        assert_eq!(replay.admit(id(1), 100, 50), Seen::New);
-        assert_eq!(replay.admit(id(1), 100, 51), Seen::Again);
-        assert_eq!(replay.admit(id(2), 110, 60), Seen::New);
-        assert_eq!(replay.admit(id(3), 120, 100), Seen::Full, "until the first lapses");
-        assert_eq!(replay.admit(id(2), 110, 100), Seen::Again);
-        assert_eq!(replay.admit(id(3), 120, 101), Seen::New);
+        let (replay, _window) = replay(2);
+        assert_eq!(replay.admit(id(1), "a", 50, 50), Seen::New);
+        assert_eq!(replay.admit(id(1), "a", 50, 51), Seen::Again);
+        assert_eq!(replay.admit(id(2), "b", 60, 60), Seen::New);
+        assert_eq!(replay.admit(id(3), "c", 70, 100), Seen::Full, "until the first lapses");
+        assert_eq!(replay.admit(id(2), "b", 60, 100), Seen::Again);
+        assert_eq!(replay.admit(id(3), "c", 70, 101), Seen::New);
         replay.resize(3);
-        assert_eq!(replay.admit(id(4), 130, 101), Seen::New);
+        assert_eq!(replay.admit(id(4), "d", 80, 101), Seen::New);
     }
 
     #[test]
     fn a_clock_that_is_set_back_lets_nothing_in_again() {
-        let replay = Replay::new(10);
-        // Of one shard.
-        let id = |number: u8| id(number * 16);
-        assert_eq!(replay.admit(id(1), 100, 50), Seen::New);
-        assert_eq!(replay.admit(id(2), 300, 200), Seen::New, "the first is forgotten");
-        assert_eq!(replay.admit(id(1), 100, 60), Seen::Again);
-        assert_eq!(replay.admit(id(3), 101, 60), Seen::New, "what counts longer was never forgotten");
+        let (replay, _window) = replay(10);
+        assert_eq!(replay.admit(id(1), "a", 50, 50), Seen::New);
+        assert_eq!(replay.admit(id(2), "a", 200, 200), Seen::New, "the first is forgotten");
+        assert_eq!(replay.admit(id(1), "a", 50, 60), Seen::Again);
+        assert_eq!(replay.admit(id(3), "a", 51, 60), Seen::New, "what was signed later was never forgotten");
+    }
+
+    /// One route takes signatures for 50 seconds, another for 300.
+    #[test]
+    fn a_request_is_remembered_as_long_as_any_route_would_take_it() {
+        let (replay, short) = replay(10);
+        let long = replay.window(300);
+        assert_eq!(replay.admit(id(1), "a", 100, 100), Seen::New);
+        assert_eq!(replay.admit(id(1), "a", 100, 400), Seen::Again, "the longer one would take it still");
+        drop(long);
+        assert_eq!(replay.admit(id(2), "a", 400, 400), Seen::New, "the first is forgotten");
+        // A reload makes a window longer: what was forgotten before is not let in by it.
+        let _long = replay.window(1000);
+        drop(short);
+        assert_eq!(replay.admit(id(1), "a", 100, 401), Seen::Again);
+        assert_eq!(replay.admit(id(2), "a", 400, 1400), Seen::Again);
+        assert_eq!(replay.admit(id(3), "a", 401, 1401), Seen::New);
+    }
+
+    #[test]
+    fn the_greedy_one_alone_is_refused() {
+        let (replay, _window) = replay(100);
+        let greedy = (0..200).map(|number| replay.admit(id(number), "greedy", 100, 100));
+        let let_in = greedy.filter(|seen| *seen == Seen::New).count();
+        assert_eq!(let_in, 51, "half of it");
+        assert_eq!(replay.admit(id(200), "greedy", 100, 100), Seen::FullOfOne);
+        for number in 201..221 {
+            assert_eq!(replay.admit(id(number), "modest", 100, 100), Seen::New);
+        }
+        assert_eq!(replay.admit(id(221), "another", 100, 100), Seen::New);
+        // It may again when its own have lapsed, and nothing is left of it but what is remembered.
+        assert_eq!(replay.admit(id(222), "greedy", 151, 151), Seen::New);
+        let names: usize = replay.signers.iter().map(|signers| signers.lock().len()).sum();
+        assert_eq!((names, replay.held("greedy"), replay.held("modest")), (1, 1, 0));
     }
 
     proptest! {
         #[test]
-        fn each_is_let_in_once_at_most(steps in proptest::collection::vec((0_u8..6, 0_u64..40, -20_i64..60), 1..200)) {
-            let replay = Replay::new(4);
-            let (mut now, mut admitted) = (1000_i64, HashSet::new());
-            for (number, life, step) in steps {
+        fn each_is_let_in_once_at_most(
+            steps in proptest::collection::vec((0_u8..6, 0_u8..2, -20_i64..60, 0_u64..3), 1..200),
+        ) {
+            let (replay, _window) = replay(4);
+            let (mut now, mut admitted, mut windows) = (1000_i64, HashSet::new(), Vec::new());
+            for (number, signer, step, window) in steps {
                 now = (now + step).max(0);
-                // One request counts until the same second whenever it comes.
-                let until = 900 + u64::from(number) * 40 + life / 40;
-                if until >= now as u64 && replay.admit(id(number), until, now as u64) == Seen::New {
+                // Routes come and go.
+                match window {
+                    1 => windows.push(replay.window(100)),
+                    2 => windows.clear(),
+                    _ => {}
+                }
+                let born = 900 + u64::from(number) * 40;
+                let signer = ["a", "b"][usize::from(signer)];
+                if replay.admit(id(number), signer, born, now as u64) == Seen::New {
                     prop_assert!(admitted.insert(number), "{number} twice");
                 }
                 let held: usize = replay.shards.iter().map(|shard| shard.lock().seen.len()).sum();
                 prop_assert!(held <= 4 && held == replay.count.load(Ordering::Relaxed));
+                prop_assert_eq!(held, replay.held("a") + replay.held("b"));
             }
         }
     }

@@ -58,7 +58,7 @@ impl Signatures {
         let signed_at =
             DateTimeParser::new().parse_timestamp(date).map_err(|_| wrong("a date that is none"))?;
         let signed_at = u64::try_from(signed_at.as_second()).map_err(|_| wrong("a date before 1970"))?;
-        let until = rules.until(signed_at, None, now)?;
+        rules.counts(signed_at, None, now)?;
         let digest = single(message, &CONTENT_DIGEST)?;
         let (principal, key) = self.key(id)?;
         if !key.is_secret() {
@@ -69,7 +69,7 @@ impl Signatures {
             return Err(Refused::new("signature_wrong", "not of this request by this key"));
         }
         let by = Sha256::of_parts(&[b"simple", id.as_bytes(), base.as_bytes()]);
-        self.once(message, &principal, (by, until), now)?;
+        self.once(message, &principal, (by, signed_at), now)?;
         Ok(Signed { principal, digest: digest.is_some(), id: by })
     }
 }

@@ -24,7 +24,10 @@ fn signatures(consumers: &str, remembered: u32) -> Signatures {
     let consumers = Arc::new(Consumers::compile(&config, known, &Retained::default(), &mut found));
     assert!(found.is_empty(), "{found:?}");
     let config = SignaturesConfig { remembered: remembered.try_into().unwrap() };
-    Signatures::new(&config, &consumers, &Arc::new(Signatures::room()))
+    let signatures = Signatures::new(&config, &consumers, &Arc::new(Signatures::room()));
+    // As a route would, for the rest of the test.
+    Box::leak(Box::new(signatures.in_force(&Rules::new(&[], 300, 300).unwrap())));
+    signatures
 }
 
 fn partner() -> Signatures {
@@ -420,6 +423,21 @@ fn a_request_counts_once_and_none_when_there_is_no_room() {
     let mut wrong = sign("/e", ";nonce=\"2\"");
     wrong.insert_header("signature", "sig=:AAAA:").unwrap();
     assert_eq!(check(&signatures, &rules, &wrong, NOW), Err("signature_wrong"));
+}
+
+#[test]
+fn what_a_short_window_has_let_in_a_long_one_does_not() {
+    let short = Rules::new(&[], 60, 5).unwrap();
+    let long = rules(&[]);
+    let room = Arc::new(Signatures::room());
+    let signatures = Signatures::new(&SignaturesConfig::default(), &partner().consumers, &room);
+    let _both = [signatures.in_force(&short), signatures.in_force(&long)];
+    let once = signed(head("GET", "/", &[]), &format!(r#"("@method");created={NOW};keyid="partner""#));
+    assert!(check(&signatures, &short, &once, NOW).is_ok());
+    for later in [60, 66, 200, 305] {
+        assert_eq!(check(&signatures, &long, &once, NOW + later), Err("signature_replayed"), "{later}");
+    }
+    assert_eq!(check(&signatures, &long, &once, NOW + 306), Err("signature_expired"));
 }
 
 mod simply {

@@ -3,7 +3,7 @@
 use super::bearer::now;
 use super::{Admission, Attempt, Refusal};
 use crate::identity::Identity;
-use crate::identity::signatures::{Message, Refused, Rules, SCHEME, Signatures, Signed};
+use crate::identity::signatures::{Message, Refused, Rules, SCHEME, Signatures, Signed, Window};
 use crate::policy::context::{HeaderEdit, PolicyContext, SignedBody};
 use crate::policy::shared::digest;
 use crate::policy::shared::whole_body::WholeBody;
@@ -84,6 +84,8 @@ pub(super) struct Signature {
     rules: Rules,
     body: WholeBody,
     kind: Kind,
+    /// Has them remembered for as long as this lets them in.
+    _window: Window,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +108,7 @@ impl Signature {
         });
         let (Ok(rules), true) = (rules, found.is_empty()) else { return Err(found) };
         let rules = rules.tagged(config.tag.as_deref()).with_nonce(config.nonce);
-        Ok(Self { signatures: identity.signatures(), rules, body: config.body, kind: Kind::Standard })
+        Ok(Self::new(identity.signatures(), rules, config.body, Kind::Standard))
     }
 
     pub(super) fn compile_simple(config: &HmacConfig, identity: &Identity) -> Result<Self, Vec<Finding>> {
@@ -121,7 +123,12 @@ impl Signature {
             return Err(found);
         }
         let kind = Kind::Simple { forward: config.forward };
-        Ok(Self { signatures: identity.signatures(), rules, body: config.body, kind })
+        Ok(Self::new(identity.signatures(), rules, config.body, kind))
+    }
+
+    fn new(signatures: Signatures, rules: Rules, body: WholeBody, kind: Kind) -> Self {
+        let window = signatures.in_force(&rules);
+        Self { signatures, rules, body, kind, _window: window }
     }
 
     pub(super) fn attempt<'a>(&self, head: &RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
