@@ -144,6 +144,38 @@ fn nobody_gets_in_while_it_is_down() {
     wait_until("it is tried again", || ask(&mut client, "/", "alice", "").status == 200);
 }
 
+/// What any client can bring about does not make the service one that is down for all.
+#[test]
+fn nobody_can_have_it_left_alone_for_others() {
+    let origin = Origin::saying("in");
+    let service = Origin::start(|received, stream| match received.field("authorization") {
+        Some("Key long") => stream.write_all(&answer("401 Unauthorized", "", &"x".repeat(100_000))).is_ok(),
+        Some("Key slow") => {
+            // Until whoever asked has gone.
+            let _ = std::io::Read::read(stream, &mut [0]);
+            false
+        }
+        Some("Key odd") => stream.write_all(&answer("400 Bad Request", "", "")).is_ok(),
+        _ => stream.write_all(&decide(received)).is_ok(),
+    });
+    let gateway = gateway(
+        &service,
+        &origin,
+        ", breaker: { failures: 2, open_for: 1h }, call: { timeout: 1m, max_answer: 4KiB }",
+    );
+    let mut other = Client::new(gateway.web());
+    for _ in 0..4 {
+        let mut client = Client::new(gateway.web());
+        assert_eq!(ask(&mut client, "/", "long", "").status, 503);
+        assert_eq!(ask(&mut client, "/", "odd", "").status, 401);
+        let asked = service.received().len();
+        client.write("GET / HTTP/1.1\r\nhost: api.example\r\nauthorization: Key slow\r\n\r\n");
+        wait_until("it is asked about", || service.received().len() > asked);
+        drop(client);
+        assert_eq!(ask(&mut other, "/", "alice", "").status, 200);
+    }
+}
+
 #[test]
 fn it_is_asked_each_time_unless_told_otherwise() {
     let (service, origin) = (service(), Origin::saying("in"));

@@ -170,6 +170,42 @@ fn nobody_gets_in_while_the_server_is_down() {
     wait_until("the server is tried again", || ask(&mut client, "token").status == 200);
 }
 
+/// What any client can bring about does not make the server one that is down for all.
+#[test]
+fn nobody_can_have_it_left_alone_for_others() {
+    let server = Origin::start(|request, stream| {
+        let said = match request.body.as_slice() {
+            b"token=odd" => answer("400 Bad Request", "", "{}"),
+            b"token=long" => {
+                answer("200 OK", "", &format!("{{\"active\":true,\"x\":\"{}\"}}", "x".repeat(2 << 20)))
+            }
+            _ => answer("200 OK", "", r#"{"active":true,"sub":"alice"}"#),
+        };
+        stream.write_all(&said).is_ok()
+    });
+    let gateway = Gateway::start(&format!(
+        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}
+identity:
+  providers:
+    partner:
+      introspection: {{ url: 'http://{}/', client_id: gateway, client_secret: s3cret, cache: 0s, \
+                       breaker: {{ failures: 2, open_for: 1h }} }}
+routes:
+  all:
+    policies: {{ authenticate: {{ any_of: [{{ introspection: partner }}] }} }}
+    to: {{ echo: {{}} }}
+",
+        server.address()
+    ));
+    let mut client = Client::new(gateway.web());
+    for _ in 0..3 {
+        assert_eq!(ask(&mut client, "odd").status, 503);
+        assert_eq!(ask(&mut client, "long").status, 503);
+        assert_eq!(ask(&mut client, "odd").status, 503);
+        assert_eq!(ask(&mut client, "good").status, 200);
+    }
+}
+
 #[test]
 fn old_answers_count_where_it_is_said() {
     let issuer = Issuer::start();

@@ -16,7 +16,7 @@ use super::tokens::{Id, Seed};
 use super::waiting::WaitingRoom;
 use super::{Consumers, Method, Principal};
 use crate::message::cookies;
-use crate::outbound::{Answer, Call, Client};
+use crate::outbound::{Answer, Call, Client, Failure};
 use crate::values::{ServiceUrl, Sha256};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, COOKIE};
@@ -218,9 +218,7 @@ impl Forward {
 
     async fn exchange(&self, question: &Question) -> Told {
         let (breaker, pause) = (&self.state.breaker, self.breaker.open_for.get());
-        if !breaker.allows(Instant::now(), pause) {
-            return Told::Down;
-        }
+        let Some(pass) = breaker.enter(Instant::now(), pause) else { return Told::Down };
         let mut call = Call::get(self.url.clone());
         for (name, value) in &question.fields {
             call = call.header(name.clone(), value.clone());
@@ -231,12 +229,18 @@ impl Forward {
         let why = match self.client.call(call).await {
             Ok(answer) if answer.status.is_server_error() => format!("status {}", answer.status.as_u16()),
             Ok(answer) => {
-                breaker.succeeded();
+                pass.succeeded();
                 return self.read(answer, question);
+            }
+            // It is there, and whoever asks can make it talk so much.
+            Err(failure @ Failure::TooLarge(_)) => {
+                pass.succeeded();
+                log::debug!("forward authentication failed provider={} cause=\"{failure}\"", self.name);
+                return Told::Down;
             }
             Err(failure) => failure.to_string(),
         };
-        if breaker.failed(Instant::now(), self.breaker.failures.get().into(), pause) {
+        if pass.failed(Instant::now(), self.breaker.failures.get().into(), pause) {
             log::warn!("forward authentication left alone provider={} cause={why:?}", self.name);
         } else {
             log::debug!("forward authentication failed provider={} cause={why:?}", self.name);

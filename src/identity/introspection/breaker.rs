@@ -1,3 +1,4 @@
+use http::StatusCode;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
@@ -13,29 +14,42 @@ struct State {
     closed_until: Option<Instant>,
 }
 
+/// Leave for one call. One that is dropped without a word on how it went, since its client has gone, says
+/// nothing of the server: the next one may try in its place.
+#[derive(Debug)]
+pub(in crate::identity) struct Pass<'a> {
+    breaker: &'a Breaker,
+    is_trial: bool,
+}
+
 impl Breaker {
-    /// Whether the server may be called now. `pause` is how long the next call waits for this one, if
-    /// this one is a trial.
-    pub fn allows(&self, now: Instant, pause: Duration) -> bool {
+    /// Leave for a call now, if the server may be called. `pause` is how long the next call waits for this
+    /// one, if this one is a trial.
+    pub fn enter(&self, now: Instant, pause: Duration) -> Option<Pass<'_>> {
         let mut state = self.0.lock();
-        match state.closed_until {
-            None => true,
-            Some(until) if now < until => false,
+        let is_trial = match state.closed_until {
+            None => false,
+            Some(until) if now < until => return None,
             Some(_) => {
                 state.closed_until = Some(now + pause);
                 true
             }
-        }
+        };
+        Some(Pass { breaker: self, is_trial })
     }
+}
 
+impl Pass<'_> {
     /// The server answered.
-    pub fn succeeded(&self) {
-        *self.0.lock() = State::default();
+    pub fn succeeded(mut self) {
+        self.is_trial = false;
+        *self.breaker.0.lock() = State::default();
     }
 
     /// The server failed; true if it is left alone from now on and was not before.
-    pub fn failed(&self, now: Instant, most: u32, pause: Duration) -> bool {
-        let mut state = self.0.lock();
+    pub fn failed(mut self, now: Instant, most: u32, pause: Duration) -> bool {
+        self.is_trial = false;
+        let mut state = self.breaker.0.lock();
         state.failures = state.failures.saturating_add(1);
         if state.failures < most {
             return false;
@@ -46,6 +60,28 @@ impl Breaker {
     }
 }
 
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.is_trial {
+            let mut state = self.breaker.0.lock();
+            state.closed_until = state.closed_until.map(|_| Instant::now());
+        }
+    }
+}
+
+/// True for an answer that is about what was asked. Any client can ask for it, and so it says nothing of how
+/// the server is.
+pub(in crate::identity) const fn is_about_the_question(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,19 +90,31 @@ mod tests {
     fn a_server_that_is_down_is_tried_once_in_a_while() {
         let (breaker, start, pause) = (Breaker::default(), Instant::now(), Duration::from_secs(5));
         let at = |seconds| start + Duration::from_secs(seconds);
+        let enter = |seconds| breaker.enter(at(seconds), pause);
         for _ in 0..2 {
-            assert!(breaker.allows(at(0), pause));
-            assert!(!breaker.failed(at(0), 3, pause));
+            assert!(!enter(0).unwrap().failed(at(0), 3, pause));
         }
-        assert!(breaker.failed(at(0), 3, pause), "the third time");
-        assert!(!breaker.allows(at(4), pause));
-        assert!(breaker.allows(at(5), pause), "a trial");
-        assert!(!breaker.allows(at(5), pause), "one at a time");
-        assert!(!breaker.failed(at(6), 3, pause));
-        assert!(!breaker.allows(at(10), pause));
-        assert!(breaker.allows(at(11), pause));
-        breaker.succeeded();
-        assert!(breaker.allows(at(11), pause) && breaker.allows(at(11), pause));
-        assert!(!breaker.failed(at(11), 3, pause), "it counts anew");
+        assert!(enter(0).unwrap().failed(at(0), 3, pause), "the third time");
+        assert!(enter(4).is_none());
+        let trial = enter(5).unwrap();
+        assert!(enter(5).is_none(), "one at a time");
+        assert!(!trial.failed(at(6), 3, pause));
+        assert!(enter(10).is_none());
+        enter(11).unwrap().succeeded();
+        assert!(enter(11).is_some() && enter(11).is_some());
+        assert!(!enter(11).unwrap().failed(at(11), 3, pause), "it counts anew");
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_says_nothing() {
+        let (breaker, start, hour) = (Breaker::default(), Instant::now(), Duration::from_secs(3600));
+        for _ in 0..10 {
+            drop(breaker.enter(start, hour));
+        }
+        assert!(breaker.enter(start, hour).unwrap().failed(start, 1, Duration::ZERO));
+        let trial = breaker.enter(Instant::now(), hour).unwrap();
+        assert!(breaker.enter(Instant::now(), hour).is_none(), "it is waited for");
+        drop(trial);
+        breaker.enter(Instant::now(), hour).expect("the next one tries").succeeded();
     }
 }

@@ -115,7 +115,8 @@ pub enum WhenDown {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// After so many failures in a row. Default 5.
+    /// After so many failures in a row: it cannot be reached, is too slow, or says that it failed. What is
+    /// about the question is none, since any client could ask it. Default 5.
     pub failures: NonZeroU16,
     /// For so long; then one call tries. Default 5s.
     pub open_for: Duration,

@@ -16,9 +16,9 @@ use super::principal::{Method, Principal};
 use super::tokens::{Id, Prefix};
 use super::waiting::WaitingRoom;
 use super::{Consumers, claimed, json};
-use crate::outbound::Client;
+use crate::outbound::{Client, Failure};
 use crate::values::ServiceUrl;
-use breaker::Breaker;
+use breaker::{Breaker, is_about_the_question};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use quick_cache::Weighter;
@@ -184,25 +184,31 @@ impl Inner {
     async fn call(&self, id: Id, token: &str, now: u64) -> Told {
         let breaker = &self.state.breaker;
         let pause = self.breaker.open_for.get();
-        if !breaker.allows(Instant::now(), pause) {
-            return Err(Down);
-        }
+        let Some(pass) = breaker.enter(Instant::now(), pause) else { return Err(Down) };
         let form = self.credentials.form(&self.url, &[("token", token)]);
-        let answered = match self.client.call(form).await {
+        let answered = self.client.call(form).await;
+        let is_about_the_token = match &answered {
+            Ok(answer) => is_about_the_question(answer.status),
+            Err(failure) => matches!(failure, Failure::TooLarge(_)),
+        };
+        let answered = match answered {
             Ok(answer) if answer.status == StatusCode::OK => self.read(&answer.body, now),
             Ok(answer) => Err(format!("status {}", answer.status.as_u16())),
             Err(failure) => Err(failure.to_string()),
         };
         match answered {
             Ok(known) => {
-                breaker.succeeded();
+                pass.succeeded();
                 let known = Arc::new(known);
                 self.state.known.insert(id, Arc::clone(&known));
                 Ok(known)
             }
             Err(why) => {
                 let (name, most) = (&self.name, self.breaker.failures.get().into());
-                if breaker.failed(Instant::now(), most, pause) {
+                if is_about_the_token {
+                    pass.succeeded();
+                    log::debug!("introspection failed provider={name} cause={why:?}");
+                } else if pass.failed(Instant::now(), most, pause) {
                     log::warn!("introspection left alone provider={name} cause={why:?}");
                 } else {
                     log::debug!("introspection failed provider={name} cause={why:?}");
