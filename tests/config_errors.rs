@@ -258,6 +258,14 @@ const MISTAKES: &[(&str, &str)] = &[
     ("secret_is_a_list", "admin: { token: [hunter2] }\n"),
     ("secret_is_a_number", "admin: { token: 31337 }\n"),
     ("secret_under_a_misspelt_key", "admin: { tokn: hunter2 }\n"),
+    (
+        "secret_in_an_address",
+        "stores: { a: { redis: { address: 'redis://:hunter2@10.0.0.1:6379', databases: 1 } } }\nidentity:\n  providers:\n    a: { forward: { url: https://ann:hunter2@id.example/a } }\n    b: { jwt: { issuer: 'https://ann:hunter 2@id.example', audiences: [b], algorithms: [ES256], key: 1 } }\n",
+    ),
+    (
+        "secret_in_an_address_of_bad_yaml",
+        "stores: { a: { redis: { address: \"redis://:hunter2@10.0.0.1:6379\n",
+    ),
     ("secret_before_bad_yaml", "admin: { token: hunter2, address: \"127\n"),
     ("secret_over_several_lines", "admin:\n  token: \"hunter2\n    hunter3\"\n  adress: 127.0.0.1:1\n"),
     (

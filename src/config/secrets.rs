@@ -143,3 +143,57 @@ fn hidden(node: &Node<'_>, places: &mut Vec<Place>) {
         Kind::Map(entries) => entries.iter().for_each(|(_, value)| hidden(value, places)),
     }
 }
+
+/// Where the addresses in a line have a user or a password, in characters: where it begins, and how long it
+/// is. No address in a configuration may have one; who writes it all the same shall not read it in a log.
+pub(super) fn in_urls(line: &[char]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = line[from..].windows(3).position(|three| *three == [':', '/', '/']) {
+        let (scheme, start) = (from + at, from + at + 3);
+        let before = line[..scheme].iter().rfind(|c| !c.is_ascii_alphanumeric() && !"+-.".contains(**c));
+        let quote = before.copied().filter(|c| matches!(c, '\'' | '"'));
+        let ends = |c: &char| quote.map_or(c.is_whitespace(), |quote| *c == quote);
+        let end = line[start..].iter().position(ends).map_or(line.len(), |length| start + length);
+        // The last one: a password that is not encoded may have one in it.
+        let length = line[start..end].iter().rposition(|c| *c == '@').unwrap_or_default();
+        if length > 0 {
+            found.push((start, length));
+        }
+        from = start + length;
+    }
+    found
+}
+
+/// The same line without them.
+pub(super) fn hide_in_urls(line: &str) -> String {
+    let chars: Vec<char> = line.chars().collect();
+    let (mut text, mut at) = (String::new(), 0);
+    for (start, length) in in_urls(&chars) {
+        text.extend(&chars[at..start]);
+        text.push_str(HIDDEN);
+        at = start + length;
+    }
+    text.extend(&chars[at..]);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_named_in_an_address_is_hidden() {
+        for (line, shown) in [
+            ("url: https://id.example/a", "url: https://id.example/a"),
+            ("url: https://ann:hunter2@id.example/a # x", "url: https://***@id.example/a # x"),
+            ("url: 'redis://:hunter2@127.0.0.1:6379'", "url: 'redis://***@127.0.0.1:6379'"),
+            ("a: { url: \"https://a:b@c:d@e\", b: 'x@y' }", "a: { url: \"https://***@e\", b: 'x@y' }"),
+            ("[ 'http://a b/c@d', http://e:f@g, x ]", "[ 'http://***@d', http://***@g, x ]"),
+            ("://@ ://", "://@ ://"),
+            ("", ""),
+        ] {
+            assert_eq!(hide_in_urls(line), shown);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use super::error::{ConfigError, ConfigErrors, Snippet, Spot};
 use super::model::Document;
 use super::read::item;
-use super::secrets::Secrets;
+use super::secrets::{Secrets, hide_in_urls, in_urls};
 use super::tree::{self, Fault, Node, Place};
 use crate::values::{ConfigPath, Finding, Name, Problem, Severity};
 use std::cell::OnceCell;
@@ -234,7 +234,8 @@ impl<'s> Locator<'s> {
         let before = place.column.saturating_sub(1) as usize;
         let secrets = self.secrets.get_or_init(Secrets::new);
         let Some(tree) = self.tree(file) else {
-            return hide_by_key(line, &secrets.keys()).map(|line| Snippet::new(&line, before, 1));
+            return hide_by_key(line, &secrets.keys())
+                .map(|line| Snippet::new(&hide_in_urls(&line), before, 1));
         };
         let hidden = self.hidden[file].get_or_init(|| secrets.places(tree));
         if hidden.iter().any(|s| s.more_lines > 0 && (s.line..=s.line + s.more_lines).contains(&place.line)) {
@@ -243,21 +244,28 @@ impl<'s> Locator<'s> {
         let on_line = hidden.iter().filter(|s| s.line == place.line);
         let mut parts: Vec<(usize, usize)> =
             on_line.map(|s| (s.column as usize - 1, s.length as usize)).collect();
-        parts.sort_unstable();
-        let (mut shift, mut text, mut at) = (0_isize, String::new(), 0);
         let chars: Vec<char> = line.chars().collect();
+        parts.extend(in_urls(&chars));
+        parts.sort_unstable();
+        let (mut shift, mut shorter, mut text, mut at) = (0_isize, 0, String::new(), 0);
         for (start, length) in parts {
-            let start = start.min(chars.len());
+            let (start, end) = (start.min(chars.len()), (start + length).min(chars.len()));
+            // It may lie within the one before.
+            if end <= at {
+                continue;
+            }
             text.extend(&chars[at.min(start)..start]);
             text.push_str("***");
-            at = (start + length).min(chars.len());
+            at = end;
             if before >= at {
                 shift += 3 - length as isize;
+            } else if before < start && end <= before + place.length as usize {
+                shorter += length.saturating_sub(3);
             }
         }
         text.extend(&chars[at..]);
         let marked_secret = hidden.iter().any(|s| (s.line, s.column) == (place.line, place.column));
-        let marked = if marked_secret { 3 } else { place.length as usize };
+        let marked = if marked_secret { 3 } else { (place.length as usize).saturating_sub(shorter) };
         Some(Snippet::new(&text, before.saturating_add_signed(shift), marked))
     }
 }
