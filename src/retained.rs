@@ -2,7 +2,7 @@
 
 mod carried;
 
-pub use carried::{Carried, Kept};
+pub use carried::{Ahead, Carried, Kept, Mark};
 
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};

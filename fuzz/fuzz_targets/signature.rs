@@ -9,6 +9,7 @@ use tollgate::identity::config::{ConsumersConfig, IdentityConfig};
 use tollgate::identity::signatures::{Message, Rules, Signatures};
 use tollgate::identity::{Identity, Sources};
 use tollgate::outbound::Outbound;
+use tollgate::outbound::redis::Stores;
 use tollgate::retained::Retained;
 use tollgate::telemetry::metrics::{Metrics, MetricsSettings};
 
@@ -22,7 +23,9 @@ const CONSUMERS: &str = r#"{ "a": { "credentials": [
 static SIGNATURES: LazyLock<Signatures> = LazyLock::new(|| {
     let consumers: ConsumersConfig = serde_json::from_str(CONSUMERS).unwrap();
     let (identity, plans, roles) = (IdentityConfig::default(), Default::default(), Default::default());
-    let sources = Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &roles };
+    let stores = Stores::default();
+    let sources =
+        Sources { identity: &identity, consumers: &consumers, plans: &plans, roles: &roles, stores: &stores };
     let metrics = Metrics::new(&MetricsSettings { max_routes: 1, buckets: Vec::new() }, 1);
     let outbound = Outbound::default();
     let (identity, found) = Identity::compile(sources, (&Retained::default(), &outbound), &metrics);

@@ -1,7 +1,8 @@
 //! State that the next process takes over from this one at an upgrade.
 //!
 //! A piece of it is written down when this process has stopped accepting, goes over the control socket
-//! under its [`StableId`](super::StableId) and a version, and is read before the next process accepts. The
+//! under its [`StableId`](super::StableId) and a version, and is read before the next process accepts. What
+//! may be large goes [`Ahead`], while this process serves on, and what has changed meanwhile afterwards. The
 //! next process may be another build with another configuration: what it has no state for, or does not
 //! understand, is left. Requests that still run here after the export count here alone.
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -35,11 +37,38 @@ pub trait Carried: Any + Send + Sync {
     /// there is nothing worth it.
     fn export(&self, room: usize) -> Option<Value>;
 
+    /// Writes the next piece of what can go while this process serves on, in at most [`Self::ROOM`] bytes:
+    /// what does not fit into one, and may come in any order and twice. `None` where nothing is left.
+    fn ahead(&self, _mark: &mut Mark) -> Option<Value> {
+        None
+    }
+
+    /// As [`Self::export`], of what has changed since [`Self::ahead`] was asked first.
+    fn rest(&self, _mark: &Mark, room: usize) -> Option<Value> {
+        self.export(room)
+    }
+
     /// Takes over what a process of this or another build wrote; it has at most [`Self::ROOM`] bytes.
     ///
     /// # Errors
     /// Why it cannot, for the log: an unknown version, say. Nothing has changed then.
     fn import(&self, version: u32, data: Value) -> Result<(), String>;
+}
+
+/// How far a state has gone ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Whether it was asked before.
+    pub begun: bool,
+    /// The last of its parts that has gone, in an order of its own.
+    pub after: u128,
+}
+
+/// State that goes to the next process piece by piece, while this one serves on.
+#[derive(Default)]
+pub struct Ahead {
+    states: Vec<(StableId, Way, State, Mark)>,
+    at: usize,
 }
 
 /// A piece of state on its way to the next process.
@@ -62,6 +91,8 @@ pub struct Kept {
 type State = Arc<dyn Any + Send + Sync>;
 // Not of `&dyn Any`, which a reference to the `Arc` would be as well.
 type Export = fn(&State, usize) -> Option<Value>;
+type GoAhead = fn(&State, &mut Mark) -> Option<Value>;
+type Rest = fn(&State, &Mark, usize) -> Option<Value>;
 type Import = fn(&State, u32, Value) -> Result<(), String>;
 
 /// [`Carried`] of a type that is not known any more.
@@ -71,6 +102,8 @@ pub(super) struct Way {
     room: usize,
     first: bool,
     export: Export,
+    ahead: GoAhead,
+    rest: Rest,
     import: Import,
 }
 
@@ -81,6 +114,8 @@ impl Way {
             room: T::ROOM,
             first: T::FIRST,
             export: |state, room| (**state).downcast_ref::<T>().and_then(|state| state.export(room)),
+            ahead: |state, mark| (**state).downcast_ref::<T>().and_then(|state| state.ahead(mark)),
+            rest: |state, mark, room| (**state).downcast_ref::<T>().and_then(|state| state.rest(mark, room)),
             import: |state, version, data| match (**state).downcast_ref::<T>() {
                 Some(state) => state.import(version, data),
                 None => Err("it is of another type".to_owned()),
@@ -95,15 +130,26 @@ impl Retained {
         self.get_or_with(id, Some(Way::of::<T>()), make)
     }
 
-    /// Writes down what is carried.
-    pub fn export(&self) -> Vec<Kept> {
+    /// What can go to the next process while this one serves on.
+    pub fn ahead(&self) -> Ahead {
+        let states = self.carried().into_iter();
+        Ahead { states: states.map(|(id, way, state)| (id, way, state, Mark::default())).collect(), at: 0 }
+    }
+
+    /// Writes down what is carried; of what has gone ahead, what has changed since.
+    pub fn export(&self, gone: &Ahead) -> Vec<Kept> {
         let mut all = self.carried();
         all.sort_by(|(a, way_a, _), (b, way_b, _)| (Reverse(way_a.first), a).cmp(&(Reverse(way_b.first), b)));
         let (mut kept, mut left) = (Vec::new(), TOTAL);
         for (id, way, state) in all {
             let room = way.room.min(left);
             // A part that breaks must not take the upgrade, or this process, with it.
-            let exported = catch_unwind(AssertUnwindSafe(|| (way.export)(&state, room)));
+            let mark =
+                gone.states.iter().find(|(of, .., mark)| *of == id && mark.begun).map(|(.., mark)| mark);
+            let exported = catch_unwind(AssertUnwindSafe(|| match mark {
+                Some(mark) => (way.rest)(&state, mark, room),
+                None => (way.export)(&state, room),
+            }));
             let Ok(exported) = exported else {
                 log::error!("state stays behind kind={} name={:?}: its export broke off", id.kind, id.name);
                 continue;
@@ -116,9 +162,7 @@ impl Retained {
                 continue;
             }
             left -= length;
-            let StableId { tenant, kind, name } = id;
-            let (tenant, kind, name) = (tenant.into(), kind.to_owned(), name.into());
-            kept.push(Kept { tenant, kind, name, version: way.version, data });
+            kept.push(Kept::new(&id, &way, data));
         }
         kept
     }
@@ -157,6 +201,43 @@ impl Retained {
         let known = self.known.lock();
         let each = known.iter();
         each.filter_map(|((_, id), entry)| Some((id.clone(), entry.way?, entry.state.upgrade()?))).collect()
+    }
+}
+
+impl Kept {
+    fn new(id: &StableId, way: &Way, data: Value) -> Self {
+        let (tenant, kind, name) = (id.tenant.to_string(), id.kind.to_owned(), id.name.to_string());
+        Self { tenant, kind, name, version: way.version, data }
+    }
+}
+
+impl Iterator for Ahead {
+    type Item = Kept;
+
+    fn next(&mut self) -> Option<Kept> {
+        while let Some((id, way, state, mark)) = self.states.get_mut(self.at) {
+            let data = catch_unwind(AssertUnwindSafe(|| (way.ahead)(state, mark)));
+            match data {
+                Ok(Some(data)) => {
+                    mark.begun = true;
+                    return Some(Kept::new(id, way, data));
+                }
+                Ok(None) => {}
+                // It goes with all others then.
+                Err(_) => {
+                    *mark = Mark::default();
+                    log::error!("state does not go ahead kind={} name={:?}: it broke off", id.kind, id.name);
+                }
+            }
+            self.at += 1;
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ahead").field("at", &self.at).field("of", &self.states.len()).finish()
     }
 }
 
@@ -243,7 +324,7 @@ mod tests {
         let _before = [counter(&old, "b", 7), counter(&old, "a", 5), counter(&old, "gone", 3)];
         let _not_carried = old.get_or(StableId::new("health", "a"), || 1_u32);
         drop(counter(&old, "dropped with its last user", 9));
-        let kept = old.export();
+        let kept = old.export(&Ahead::default());
         assert_eq!(names(&kept), ["a", "b", "gone"]);
         // By way of the text that goes between the processes.
         let kept = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
@@ -285,13 +366,87 @@ mod tests {
             counter(&retained, "c", 2_000_000),
             counter(&retained, "d", 0),
         ];
-        assert_eq!(names(&retained.export()), ["b"]);
+        assert_eq!(names(&retained.export(&Ahead::default())), ["b"]);
         let greedy = retained.get_or_carried(StableId::new("z", "first"), || Greedy(usize::MAX));
-        let kept = retained.export();
+        let kept = retained.export(&Ahead::default());
         assert_eq!(names(&kept), ["first"], "it leaves no room");
         assert_eq!(length(&kept[0].data), TOTAL);
         drop(greedy);
         let _modest = retained.get_or_carried(StableId::new("z", "first"), || Greedy(10));
-        assert_eq!(names(&retained.export()), ["first", "b"]);
+        assert_eq!(names(&retained.export(&Ahead::default())), ["first", "b"]);
+    }
+
+    /// Numbers, of which three go ahead at a time.
+    #[derive(Default)]
+    struct Numbers(parking_lot::Mutex<std::collections::BTreeMap<u64, bool>>);
+
+    impl Numbers {
+        fn add(&self, number: u64) {
+            self.0.lock().insert(number, true);
+        }
+
+        fn all(&self) -> Vec<u64> {
+            self.0.lock().keys().copied().collect()
+        }
+    }
+
+    impl Carried for Numbers {
+        const VERSION: u32 = 1;
+
+        fn export(&self, _room: usize) -> Option<Value> {
+            Some(json!(self.all()))
+        }
+
+        fn ahead(&self, mark: &mut Mark) -> Option<Value> {
+            let mut numbers = self.0.lock();
+            if !mark.begun {
+                numbers.values_mut().for_each(|is_new| *is_new = false);
+            }
+            let next: Vec<u64> =
+                numbers.keys().copied().filter(|n| u128::from(*n) > mark.after).take(3).collect();
+            mark.after = u128::from(*next.last()?);
+            Some(json!(next))
+        }
+
+        fn rest(&self, _mark: &Mark, _room: usize) -> Option<Value> {
+            let new: Vec<u64> =
+                self.0.lock().iter().filter(|(_, is_new)| **is_new).map(|(n, _)| *n).collect();
+            Some(json!(new))
+        }
+
+        fn import(&self, _version: u32, data: Value) -> Result<(), String> {
+            let all: Vec<u64> = serde_json::from_value(data).map_err(|error| error.to_string())?;
+            all.into_iter().for_each(|number| self.add(number));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_large_goes_ahead_and_its_changes_afterwards() {
+        let (old, new) = (Retained::default(), Retained::default());
+        let id = || StableId::new("numbers", "");
+        let (before, after) =
+            (old.get_or_carried(id(), Numbers::default), new.get_or_carried(id(), Numbers::default));
+        let _counter = counter(&old, "a", 7);
+        (1..=7).for_each(|number| before.add(number));
+        let mut ahead = old.ahead();
+        let mut pieces = 0;
+        for piece in &mut ahead {
+            pieces += 1;
+            new.import(vec![piece]);
+            // It serves on.
+            if pieces <= 2 {
+                before.add(100 + pieces);
+            }
+        }
+        assert_eq!(pieces, 3, "three at a time, and what came behind them meanwhile");
+        before.add(1);
+        before.add(0);
+        let rest = old.export(&ahead);
+        assert_eq!(rest.iter().map(|kept| kept.kind.as_str()).collect::<Vec<_>>(), ["counter", "numbers"]);
+        assert_eq!(rest[1].data, json!([0, 1, 101, 102]));
+        new.import(rest);
+        assert_eq!(after.all(), before.all());
+        assert_eq!(old.export(&Ahead::default())[1].data, json!(before.all()), "all of it, if none has gone");
     }
 }

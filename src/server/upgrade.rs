@@ -101,10 +101,7 @@ impl Begun {
                 patience,
                 binary: std::env::current_exe().unwrap_or_else(|_| "tollgate".into()),
                 config,
-                state: {
-                    let retained = Arc::clone(&retained);
-                    Box::new(move || retained.export())
-                },
+                state: Arc::clone(&retained),
                 handed_over: {
                     let supervisor = supervisor.clone();
                     Box::new(move |pid| {

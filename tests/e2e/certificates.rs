@@ -1,9 +1,11 @@
 //! Who calls, by client certificates: whose they are, what of them counts, and when.
 
+use super::revocations::post;
 use crate::harness::{Authority, Gateway, Origin, PATIENCE, binary, curl, wait_until};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::json;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -75,6 +77,24 @@ fn ask(gateway: &Gateway, stem: Option<&str>, path: &str, more: &[&str]) -> (u16
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (text.split(' ').nth(1).unwrap().parse().unwrap(), text)
+}
+
+#[test]
+fn one_certificate_is_revoked_by_its_fingerprint() {
+    let (origin, folder) = (Origin::saying("in"), folder());
+    let yaml = yaml(&origin, folder.path(), CONSUMERS);
+    let gateway = Gateway::start_in(folder, &yaml);
+    let status = |stem: &str, path: &str| ask(&gateway, Some(stem), path, &[]).0;
+    assert_eq!((status("billing", "/"), status("nobody", "/any")), (200, 200));
+    for stem in ["billing", "nobody"] {
+        let der = CertificateDer::from_pem_file(gateway.folder().join(format!("tls/{stem}.pem"))).unwrap();
+        let digits = Sha256::of(&der).to_string().to_uppercase().into_bytes();
+        // As openssl prints it.
+        let pairs: Vec<_> = digits.chunks(2).map(String::from_utf8_lossy).collect();
+        assert_eq!(post(&gateway, &json!({ "key": pairs.join(":") })).status, 201);
+    }
+    assert_eq!((status("billing", "/"), status("nobody", "/any")), (401, 401));
+    assert_eq!(status("reports", "/"), 200, "another certificate");
 }
 
 #[test]

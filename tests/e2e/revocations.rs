@@ -34,7 +34,8 @@ fn by_key(gateway: &Gateway) -> u16 {
     Client::new(gateway.web()).get("example.com", "/", &format!("x-api-key: {KEY}\r\n")).status
 }
 
-fn post(gateway: &Gateway, what: &Value) -> Answer {
+/// Revokes by the admin listener, whose token is `secret`.
+pub(super) fn post(gateway: &Gateway, what: &Value) -> Answer {
     let body = what.to_string();
     let fields = "host: admin\r\nconnection: close\r\nauthorization: Bearer secret\r\n";
     let length = body.len();

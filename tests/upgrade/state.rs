@@ -2,7 +2,7 @@
 
 use super::partner::Partner;
 use super::{Fleet, is_gone};
-use crate::harness::{Answer, Client, Issuer, Mood, get, wait_until};
+use crate::harness::{Answer, Client, Issuer, Mood, get, send, wait_until};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -71,6 +71,65 @@ fn what_was_decided_outlives_an_upgrade() {
     issuer.set_mood(Mood::Good);
     let unknown = issuer.token_by(&issuer.new_key(), &json!({}));
     assert_eq!(ask(fleet.web, &unknown).status, 401);
+}
+
+/// As many as there may be, whatever they weigh: the new process knows them from the hand-over alone.
+#[test]
+fn what_is_revoked_stays_so_over_upgrades() {
+    const LISTED: usize = 50_000;
+    let fleet = Fleet::start("drain: 5s");
+    let issuer = Issuer::start();
+    with_tokens(&fleet, &issuer);
+    let revoked: String =
+        (0..LISTED).map(|n| format!("{{\"token_id\":\"t-{n}\",\"reason\":\"{n:0200}\"}}\n")).collect();
+    assert!(revoked.len() > 8 << 20, "more than goes in one piece");
+    std::fs::write(fleet.folder.path().join("revoked"), revoked).unwrap();
+    let text = std::fs::read_to_string(fleet.config()).unwrap();
+    let keys = "  keys: { match: { path: /keys }, policies: { authenticate: { any_of: [{ api_key: { header: x-key } }] } }, to: { echo: {} } }\n";
+    let consumers = "consumers: { acme: { credentials: [{ api_key: { key: 0123456789abcdef } }] }, other: { credentials: [{ api_key: { key: fedcba9876543210 } }] } }\n";
+    let with = |revocations: &str| {
+        let text = text.replace("routes:\n", &format!("routes:\n{keys}"));
+        let text = text
+            .replace("identity: {", &format!("identity: {{ revocations: {{ most: 60000, {revocations} }},"));
+        std::fs::write(fleet.config(), text + consumers).unwrap();
+    };
+    with("state: revoked");
+    assert_eq!(fleet.first.admin("POST", "/reload").json()["outcome"], "applied");
+    let count = || fleet.first.admin("GET", "/revocations").json()["count"].as_u64();
+    wait_until("the state is read", || count() == Some(LISTED as u64));
+    let revoke = |what: Value| {
+        let (body, fields) =
+            (what.to_string(), "host: admin\r\nconnection: close\r\nauthorization: Bearer secret\r\n");
+        let length = body.len();
+        let request = format!("POST /revocations HTTP/1.1\r\n{fields}content-length: {length}\r\n\r\n{body}");
+        assert_eq!(send(fleet.admin, &request).status, 201, "{what}");
+    };
+    let key =
+        |key: &str| Client::new(fleet.web).get("localhost", "/keys", &format!("x-key: {key}\r\n")).status;
+    let (first, last) = (issuer.token(&json!({ "jti": "t-0" })), issuer.token(&json!({ "jti": "t-49999" })));
+    let (theirs, good) = (issuer.token(&json!({ "sub": "mallory" })), issuer.token(&json!({ "jti": "t-x" })));
+    wait_until("the keys are there", || ask(fleet.web, &good).status == 200);
+    assert_eq!(
+        (ask(fleet.web, &theirs).status, key("0123456789abcdef"), key("fedcba9876543210")),
+        (200, 200, 200)
+    );
+    let digest = tollgate::values::Sha256::of(b"0123456789abcdef").to_string();
+    revoke(json!({ "subject": "mallory" }));
+    revoke(json!({ "key": digest }));
+    // From here on nothing on disk tells of them.
+    with("");
+    std::fs::remove_file(fleet.folder.path().join("revoked")).unwrap();
+    for round in 0..3 {
+        assert_eq!(count(), Some(LISTED as u64 + 2), "{round}");
+        for token in [&first, &last, &theirs] {
+            assert_eq!(ask(fleet.web, token).status, 401, "{round}");
+        }
+        let (revoked, other) = (key("0123456789abcdef"), key("fedcba9876543210"));
+        assert_eq!((revoked, other, ask(fleet.web, &good).status), (401, 200, 200), "{round}");
+        upgraded(&fleet);
+    }
+    let errors = std::fs::read_to_string(fleet.folder.path().join("errors.log")).unwrap();
+    assert!(!errors.contains("not all fit") && !errors.contains("stays behind"), "{errors}");
 }
 
 /// What goes over the socket, to a build that is written apart from this one.

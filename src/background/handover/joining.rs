@@ -55,6 +55,7 @@ pub fn join(path: &Path) -> Result<Joining, Problem> {
         protocols: wire::PROTOCOLS.to_vec(),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
+        ahead: true,
     };
     wire::send(&stream, &hello, &[]).map_err(failed)?;
     let sockets = take_sockets(&stream).map_err(failed)?;
@@ -91,19 +92,29 @@ impl Joining {
         Some(self.sockets.swap_remove(at).1)
     }
 
-    /// Says that this process could serve, and has `accept` begin when the serving process has stopped.
+    /// Says that this process could serve, has `keep` take what outlives the process that serves, and has
+    /// `accept` begin when that one has stopped.
     ///
     /// # Errors
     /// Why it came to nothing: the serving process goes on, and this one must not.
-    pub fn take_over(self, accept: impl FnOnce(Vec<Kept>) -> io::Result<()>) -> io::Result<()> {
-        let go = wire::send(&self.stream, &Message::Ready, &[]).and_then(|()| wire::receive(&self.stream));
-        let state = match go {
-            Ok((Message::Go { state }, _)) => state,
-            Ok((other, _)) => return Err(unexpected(other)),
-            Err(_) if self.is_alone() => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        accept(state)?;
+    pub fn take_over(
+        self,
+        keep: impl Fn(Vec<Kept>),
+        accept: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut heard =
+            wire::send(&self.stream, &Message::Ready, &[]).and_then(|()| wire::receive(&self.stream));
+        loop {
+            match heard {
+                Ok((Message::State { state }, _)) => keep(state),
+                Ok((Message::Go { state }, _)) => break keep(state),
+                Ok((other, _)) => return Err(unexpected(other)),
+                Err(_) if self.is_alone() => break,
+                Err(error) => return Err(error),
+            }
+            heard = wire::receive(&self.stream);
+        }
+        accept()?;
         let done =
             wire::send(&self.stream, &Message::Accepting, &[]).and_then(|()| wire::receive(&self.stream));
         match done {
@@ -170,14 +181,14 @@ impl BackgroundService for TakeOver {
         let runtime = tokio::runtime::Handle::current();
         let keep = Arc::clone(&self.state);
         let taken = tokio::task::spawn_blocking(move || {
-            joining.take_over(|state| {
-                keep(state);
+            let accept = || {
                 listeners.open();
                 admin.open();
                 let both = async { tokio::join!(listeners.ready(), admin.ready()) };
                 let ready = runtime.block_on(async { tokio::time::timeout(GAP / 2, both).await });
                 ready.map(drop).map_err(|_| io::Error::other("the listeners did not accept in time"))
-            })
+            };
+            joining.take_over(|state| keep(state), accept)
         });
         let taken = tokio::select! {
             taken = taken => taken.unwrap_or_else(|panic| Err(io::Error::other(panic))),

@@ -10,6 +10,7 @@
 //! | 1 | compiles its configuration, says `hello` | |
 //! | 2 | | sends duplicates of all listening sockets, goes on accepting |
 //! | 3 | binds what is new, starts behind shut gates, says `ready` | |
+//! | | takes it | says `state`, as often as there is something large that can go ahead |
 //! | 4 | | pauses its gates: connections wait in the queue; says `go` |
 //! | 5 | opens its gates; says `accepting` when every accept task has asked once | |
 //! | 6 | | says `done` |

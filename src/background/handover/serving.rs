@@ -6,7 +6,7 @@ use super::wire::{self, Handed, Message};
 use super::{GAP, WORD};
 use crate::background::supervisor::OF_THIS_PROCESS;
 use crate::listen::Listeners;
-use crate::retained::Kept;
+use crate::retained::{Ahead, Retained};
 use async_trait::async_trait;
 use parking_lot::{Condvar, Mutex};
 use pingora_core::server::ShutdownWatch;
@@ -49,8 +49,8 @@ pub struct Serving {
     pub binary: PathBuf,
     /// What it is to serve.
     pub config: PathBuf,
-    /// What outlives this process: asked when it has stopped accepting.
-    pub state: Box<dyn Fn() -> Vec<Kept> + Send + Sync>,
+    /// What outlives this process.
+    pub state: Arc<Retained>,
     /// Told the number of the process that serves from now on: the time to drain.
     pub handed_over: Box<dyn Fn(u32) + Send + Sync>,
 }
@@ -151,7 +151,7 @@ impl Shared {
                 wire::send(stream, &Message::Running { pid: std::process::id(), build }, &[])
             }
             Message::Start { binary, config } => self.start(stream, binary, config),
-            Message::Hello { protocols, build, .. } => self.hello(stream, &protocols, &build),
+            Message::Hello { protocols, build, ahead, .. } => self.hello(stream, &protocols, (&build, ahead)),
             _ => refuse(stream, "this is not the time for that"),
         }
     }
@@ -210,7 +210,12 @@ impl Shared {
         }
     }
 
-    fn hello(&self, stream: &UnixStream, protocols: &[u32], build: &str) -> io::Result<()> {
+    fn hello(
+        &self,
+        stream: &UnixStream,
+        protocols: &[u32],
+        (build, takes_ahead): (&str, bool),
+    ) -> io::Result<()> {
         let Some(protocol) = wire::common(protocols) else {
             let ours = wire::PROTOCOLS;
             return refuse(
@@ -230,7 +235,7 @@ impl Shared {
         log::info!("hand-over begins pid={peer} build={build}");
         // A reload that runs ends first; the next one waits.
         let turn = self.serving.turn.blocking_lock();
-        let handed_over = self.hand_over(stream, protocol, process.as_ref());
+        let handed_over = self.hand_over(stream, (protocol, takes_ahead), process.as_ref());
         if handed_over.is_err() {
             self.serving.listeners.open();
             self.serving.admin.open();
@@ -264,13 +269,22 @@ impl Shared {
     }
 
     /// The steps of the table in the module's words. Whoever calls opens the gates again if it fails.
-    fn hand_over(&self, stream: &UnixStream, protocol: u32, process: Option<&OwnedFd>) -> io::Result<()> {
+    fn hand_over(
+        &self,
+        stream: &UnixStream,
+        (protocol, takes_ahead): (u32, bool),
+        process: Option<&OwnedFd>,
+    ) -> io::Result<()> {
         self.give_sockets(stream, protocol)?;
         stream.set_read_timeout(Some(self.serving.patience))?;
         expect(stream, &Message::Ready)?;
+        let mut ahead = if takes_ahead { self.serving.state.ahead() } else { Ahead::default() };
+        for piece in &mut ahead {
+            wire::send(stream, &Message::State { state: vec![piece] }, &[])?;
+        }
         self.serving.listeners.pause();
         self.serving.admin.pause();
-        wire::send(stream, &Message::Go { state: (self.serving.state)() }, &[])?;
+        wire::send(stream, &Message::Go { state: self.serving.state.export(&ahead) }, &[])?;
         stream.set_read_timeout(Some(GAP))?;
         expect(stream, &Message::Accepting)?;
         wire::send(stream, &Message::Done, &[])?;

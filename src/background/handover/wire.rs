@@ -46,13 +46,22 @@ pub(super) enum Message {
     /// It has taken over.
     Upgraded { pid: u32 },
     /// A new process: I want to take over.
-    Hello { protocols: Vec<u32>, build: String, pid: u32 },
+    Hello {
+        protocols: Vec<u32>,
+        build: String,
+        pid: u32,
+        /// Whether it takes state that goes ahead.
+        #[serde(default)]
+        ahead: bool,
+    },
     /// The serving process: so many sockets come, in batches.
     Sockets { protocol: u32, pid: u32, count: usize },
     /// Some of them.
     Batch { sockets: Vec<Handed> },
     /// A new process: I could serve at once.
     Ready,
+    /// The serving process: this can go before I stop accepting. To those alone who say that they take it.
+    State { state: Vec<Kept> },
     /// The serving process: I have stopped accepting; accept.
     Go {
         #[serde(default)]

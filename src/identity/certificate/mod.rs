@@ -44,6 +44,8 @@ pub struct ClientCertificate {
     pub fingerprint: Box<str>,
     /// The last second at which it counts, since 1970.
     pub not_after: i64,
+    /// The same digest as bytes.
+    digest: Sha256,
     /// What consumers' credentials may be found by: each of the above, digested.
     digests: Box<[Sha256]>,
 }
@@ -141,7 +143,8 @@ impl ClientCertificate {
             }
         }
         let subject = DistinguishedName::of(certificate.subject());
-        let fingerprint = Sha256::of(der).to_string();
+        let whole = Sha256::of(der);
+        let fingerprint = whole.to_string();
         let texts =
             |part, texts: &[Box<str>]| texts.iter().map(move |text| digest(part, text)).collect::<Vec<_>>();
         let mut digests = vec![digest(Part::Fingerprint, &fingerprint)];
@@ -159,8 +162,14 @@ impl ClientCertificate {
             emails: emails.into(),
             fingerprint: fingerprint.into(),
             not_after: certificate.validity().not_after.timestamp(),
+            digest: whole,
             digests: digests.into(),
         })
+    }
+
+    /// SHA-256 of the certificate's DER: what revocations know it by.
+    pub const fn digest(&self) -> &Sha256 {
+        &self.digest
     }
 
     /// What consumers' credentials may be found by.

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 /// The longest that one can be kept for by default, and how long those of API keys are.
 pub(super) const LONGEST_KEEP: Duration = Duration::from_secs(3660 * 86_400);
 
-/// What does not count any more before its time is over: API keys, tokens, all tokens of a subject.
+/// What does not count any more before its time is over: API keys, certificates, tokens, all of a subject's.
 /// Revocations come by the admin listener (`/revocations`), from a file, and from other gateways.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RevocationsConfig {
     /// A file of further ones, one JSON object a line, which is watched: a change needs no reload, and a
-    /// line counts as long as it is there. Default: none.
+    /// line counts as long as it is there. Of two lines about the same thing the stricter one holds, and the
+    /// log names them. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// Where those that came by the admin listener or from other gateways are kept over a restart.
@@ -26,7 +27,7 @@ pub struct RevocationsConfig {
     /// revocation counts here. Default 1s.
     pub refresh: Duration,
     /// How long one counts that does not say until when, 1m to 10 years: longer than any token lives.
-    /// Default 30d. An API key has no end of its own: one of these counts for 10 years.
+    /// Default 30d. That of a `key`, an API key or a certificate, counts for 10 years.
     pub keep: Duration,
     /// How many there may be, 1 to 1000000; and as many in the file. Default 100000.
     pub most: u32,

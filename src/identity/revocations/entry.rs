@@ -13,7 +13,7 @@ const LONGEST: usize = 1024;
 /// What is revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// The credential of this digest, such as an API key.
+    /// The credential of this SHA-256 digest: an API key, or a client certificate's fingerprint.
     Key(Sha256),
     /// The token of this `jti`, or the login session of this id; of one provider or of any.
     Token { id: Box<str>, provider: Option<Box<str>> },
@@ -49,6 +49,18 @@ impl fmt::Display for RevocationId {
 impl fmt::Debug for RevocationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<u128> for RevocationId {
+    fn from(id: u128) -> Self {
+        Self(id)
+    }
+}
+
+impl From<RevocationId> for u128 {
+    fn from(id: RevocationId) -> Self {
+        id.0
     }
 }
 
@@ -124,7 +136,8 @@ impl Written {
         })
     }
 
-    /// True for an API key's that does not say until when: no key ends by itself.
+    /// True for a credential's that does not say until when: no key ends by itself, and a certificate ends
+    /// late.
     pub const fn is_endless(&self) -> bool {
         self.key.is_some() && self.until.is_none()
     }
@@ -146,7 +159,10 @@ impl Written {
         let until = self.until.as_deref().map(|time| seconds(time, "until")).transpose()?;
         let (token, subject) = (text(self.token_id, "token_id")?, text(self.subject, "subject")?);
         let target = match (self.key, token, subject) {
-            (Some(key), None, None) if provider.is_none() && before.is_none() => Target::Key(key.parse()?),
+            (Some(key), None, None) if provider.is_none() && before.is_none() => {
+                // Fingerprints are often written with colons.
+                Target::Key(key.replace(':', "").parse()?)
+            }
             (None, Some(id), None) if before.is_none() => Target::Token { id, provider },
             (None, None, Some(subject)) => {
                 // All of this second: tokens do not say in which part of it they were issued.
@@ -238,6 +254,20 @@ impl Revocation {
             *before = (*before).max(*known);
         }
         merged
+    }
+
+    /// The stricter of two that stand side by side in one file, where neither is later than the other.
+    pub(super) fn stricter(&self, other: &Self) -> Self {
+        let (mut strict, other) = if self.withdrawn { (other.clone(), self) } else { (self.clone(), other) };
+        if strict.withdrawn == other.withdrawn {
+            strict.until = strict.until.max(other.until);
+            if let (Target::Subject { before, .. }, Target::Subject { before: known, .. }) =
+                (&mut strict.target, &other.target)
+            {
+                *before = (*before).max(*known);
+            }
+        }
+        strict
     }
 
     /// True if it is about this caller and holds at this time, in seconds since 1970.

@@ -1,9 +1,11 @@
 //! Files of revocations, one JSON object a line: those that an operator writes, and the state.
 
-use super::entry::{Defaults, Revocation, Written};
+use super::entry::{Defaults, Revocation, RevocationId, Written};
 use super::table::Table;
 use super::{Revocations, now};
 use crate::values::Problem;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -15,13 +17,38 @@ use std::time::SystemTime;
 /// The longest line, in bytes.
 const LONGEST_LINE: u64 = 16 << 10;
 
+/// How many lines that are about the same thing the log names.
+const SHOWN: usize = 10;
+
 /// The revocations in an operator's file.
 ///
 /// # Errors
 /// It cannot be read, or a line is none.
 pub(super) fn listed(path: &Path, most: usize, now: u64) -> Result<Table, Problem> {
     let defaults = Defaults { now, until: u64::MAX, before_now: false };
-    read(path, most, defaults).map(|all| Table::of(all.into_iter().map(Arc::new)))
+    let mut by_id: HashMap<RevocationId, (u64, Revocation)> = HashMap::new();
+    let mut twice = 0;
+    for (number, one) in read(path, most, defaults)? {
+        match by_id.entry(one.id()) {
+            Entry::Vacant(free) => drop(free.insert((number, one))),
+            Entry::Occupied(mut known) => {
+                let (first, before) = known.get();
+                if twice < SHOWN {
+                    let shown = path.display();
+                    log::warn!(
+                        "revocations: `{shown}` line {number} is about the same as line {first}: the stricter one holds"
+                    );
+                }
+                twice += 1;
+                let entry = (*first, before.stricter(&one));
+                known.insert(entry);
+            }
+        }
+    }
+    if twice > SHOWN {
+        log::warn!("revocations: `{}` has {} more such lines", path.display(), twice - SHOWN);
+    }
+    Ok(Table::of(by_id.into_values().map(|(_, one)| Arc::new(one))))
 }
 
 /// The revocations in the state, those that were taken back included; none if it is not there yet.
@@ -36,11 +63,15 @@ pub(super) fn kept(path: &Path, most: usize, now: u64) -> Result<Vec<Revocation>
     }
     match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        _ => read(path, most, Defaults { now, until: u64::MAX, before_now: false }),
+        _ => {
+            let all = read(path, most, Defaults { now, until: u64::MAX, before_now: false })?;
+            Ok(all.into_iter().map(|(_, one)| one).collect())
+        }
     }
 }
 
-fn read(path: &Path, most: usize, defaults: Defaults) -> Result<Vec<Revocation>, Problem> {
+/// All of a file's, each with the number of its line.
+fn read(path: &Path, most: usize, defaults: Defaults) -> Result<Vec<(u64, Revocation)>, Problem> {
     let shown = path.display();
     let unreadable = |error: io::Error| {
         Problem::new(format!("`{shown}` cannot be read: {error}"))
@@ -73,7 +104,7 @@ fn read(path: &Path, most: usize, defaults: Defaults) -> Result<Vec<Revocation>,
             let problem = Problem::new(format!("there are more than {most} revocations"));
             return Err(at(problem.remedy("take old ones out, or raise `most`")));
         }
-        all.push(Written::parse(&line).and_then(|text| text.read(defaults)).map_err(at)?);
+        all.push((number, Written::parse(&line).and_then(|text| text.read(defaults)).map_err(at)?));
     }
     Ok(all)
 }

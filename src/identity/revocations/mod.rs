@@ -6,6 +6,7 @@
 //! configuration says so, and is told to other gateways by a store. What stands in a file counts as long
 //! as it stands there.
 
+mod carried;
 mod config;
 mod entry;
 mod files;
@@ -19,7 +20,7 @@ pub use entry::{Revocation, RevocationId};
 
 use super::{Principal, Upkeep};
 use crate::outbound::redis::{Store, Stores};
-use crate::retained::{Carried, Retained, StableId};
+use crate::retained::{Retained, StableId};
 use crate::values::{ConfigPath, Finding, Problem, Sha256};
 use arc_swap::ArcSwap;
 use config::LONGEST_KEEP;
@@ -63,6 +64,8 @@ struct Ledger {
     generation: u64,
     /// What the store has not been told.
     untold: BTreeSet<RevocationId>,
+    /// What has changed since the others began to go to the next process, if they have.
+    since_ahead: Option<BTreeSet<RevocationId>>,
     /// Whether there are settings.
     begun: bool,
     /// The state that was read.
@@ -234,6 +237,9 @@ impl Revocations {
             }
             ledger.by_id.insert(id, merged);
             ledger.generation += 1;
+            if let Some(changed) = &mut ledger.since_ahead {
+                changed.insert(id);
+            }
         }
         // What others said and what is known here may come to more than either.
         if (is_news && to_tell) || !was_told {
@@ -259,12 +265,8 @@ impl Revocations {
         // Later than what it may take the place of, whatever the clock does.
         let made = known.map_or(now, |known| now.max(known.made.saturating_add(1)));
         (one.made, one.withdrawn) = (made, false);
-        let (most, is_new) = (ledger.settings.most, known.is_none());
-        if ledger.by_id.len() >= most && is_new {
-            self.prune(&mut ledger, now / 1000);
-            if ledger.by_id.len() >= most {
-                return Err(NotTaken::Full(most));
-            }
+        if !self.has_room(&mut ledger, &one, now / 1000) {
+            return Err(NotTaken::Full(ledger.settings.most));
         }
         self.merge(&mut ledger, &one, true);
         Ok(self.told(&ledger, id))
@@ -352,47 +354,6 @@ impl Revocations {
             untold.retain(|id| by_id.contains_key(id));
             ledger.generation += 1;
         }
-    }
-}
-
-impl Carried for Revocations {
-    const VERSION: u32 = 1;
-    const ROOM: usize = 8 << 20;
-    const FIRST: bool = true;
-
-    /// Those that end last, where not all fit. From here on the other process writes the file; should it
-    /// not take over after all, the next change here is written again.
-    fn export(&self, room: usize) -> Option<Value> {
-        let ledger = self.ledger.lock();
-        self.handed_over.store(true, Ordering::Release);
-        let mut all: Vec<_> = ledger.by_id.values().collect();
-        all.sort_by_key(|one| std::cmp::Reverse(one.until));
-        let mut left = room.saturating_sub(2);
-        let mut kept = Vec::new();
-        for one in all {
-            let written = json!(one.written());
-            let Some(rest) = left.checked_sub(written.to_string().len() + 1) else {
-                log::warn!("revocations: not all fit into the hand-over kept={}", kept.len());
-                break;
-            };
-            left = rest;
-            kept.push(written);
-        }
-        (!kept.is_empty()).then_some(Value::Array(kept))
-    }
-
-    fn import(&self, version: u32, data: Value) -> Result<(), String> {
-        if version != Self::VERSION {
-            return Err("an unknown version".to_owned());
-        }
-        let all: Vec<Written> = serde_json::from_value(data).map_err(|error| error.to_string())?;
-        let defaults = Defaults { now: now(), until: u64::MAX, before_now: false };
-        let mut ledger = self.ledger.lock();
-        for one in all.into_iter().filter_map(|written| written.read(defaults).ok()) {
-            self.merge(&mut ledger, &one, true);
-        }
-        self.changed.send_replace(ledger.generation);
-        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 use super::entry::Target;
 use super::*;
 use crate::identity::{Consumer, Method};
+use crate::retained::{Carried, Mark};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_800_000_000_000;
@@ -206,6 +207,86 @@ fn a_state_is_read_as_it_was_saved() {
     std::fs::write(&state, "{\"token_id\":\"a\"}\n{\"token_id\":\"b\"}\n").unwrap();
     assert_eq!(files::listed(&state, 2, NOW).unwrap().len(), 2);
     assert!(files::listed(&state, 1, NOW).unwrap_err().what.contains("more than 1"));
+}
+
+#[test]
+fn of_two_lines_in_a_file_the_stricter_one_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("revoked");
+    let (late, early) = ("2026-11-27T10:00:00Z", "2020-01-01T00:00:00Z");
+    let subject = |before: &str, until: &str, more: &str| {
+        format!(r#"{{"subject":"ann","before":"{before}","until":"{until}"{more}}}"#)
+    };
+    let (long, short) = ("2099-01-01T00:00:00Z", "2027-02-01T00:00:00Z");
+    for lines in [
+        [subject(late, short, ""), subject(early, long, "")],
+        [subject(early, long, ""), subject(late, short, "")],
+        [subject(late, long, ""), subject(late, long, r#","withdrawn":true"#)],
+        [subject(late, long, r#","withdrawn":true"#), subject(late, long, "")],
+    ] {
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let table = files::listed(&file, 9, NOW).unwrap();
+        assert_eq!(table.len(), 1);
+        let issued = |year: u64| caller(None, "ann", None, Some((year - 1970) * 31_556_952));
+        assert!(table.refuses(&issued(2026), || NOW / 1000), "{lines:?}");
+        assert!(table.refuses(&issued(2026), || (2090 - 1970) * 31_556_952), "{lines:?}");
+        assert!(!table.refuses(&issued(2028), || NOW / 1000), "{lines:?}");
+    }
+}
+
+#[test]
+fn all_of_them_are_handed_over_and_no_more_than_may_be() {
+    let with = |most: usize| {
+        let revocations = Revocations::default();
+        revocations.begin(&Arc::new(Settings { most, keep: 3600, ..Settings::default() }), Vec::new());
+        revocations
+    };
+    let old = with(30_000);
+    let by_hand =
+        |n: usize| old.revoke(format!(r#"{{"token_id":"t{n}","reason":"{}"}}"#, "x".repeat(300)).as_bytes());
+    for n in 0..30_000 {
+        by_hand(n).unwrap();
+    }
+    let hand_over = |to: &Revocations| {
+        let mut mark = Mark::default();
+        let mut pieces = 0;
+        while let Some(piece) = old.ahead(&mut mark) {
+            assert!(piece.to_string().len() <= <Revocations as Carried>::ROOM);
+            to.import(1, piece).unwrap();
+            mark.begun = true;
+            pieces += 1;
+            if pieces == 20 {
+                // Behind and before what has gone.
+                for one in ["t1", "t2"].map(|id| caller(None, "x", Some(id), None)) {
+                    let id = old
+                        .ledger
+                        .lock()
+                        .by_id
+                        .iter()
+                        .find(|(_, known)| known.refuses(&one, 0))
+                        .map(|(id, _)| *id);
+                    id.map(|id| old.withdraw(id));
+                }
+            }
+        }
+        if let Some(rest) = old.rest(&mark, <Revocations as Carried>::ROOM) {
+            to.import(1, rest).unwrap();
+        }
+    };
+    let new = with(30_000);
+    hand_over(&new);
+    assert_eq!(new.len(), 29_998, "two were taken back meanwhile");
+    assert_eq!(new.ledger.lock().by_id, old.ledger.lock().by_id);
+    // A configuration that keeps fewer.
+    let fewer = with(1000);
+    hand_over(&fewer);
+    assert_eq!(fewer.ledger.lock().by_id.len(), 1000);
+    // A build that takes nothing ahead gets what fits.
+    let before = old.export(<Revocations as Carried>::ROOM).unwrap();
+    assert!(
+        before.to_string().len() <= <Revocations as Carried>::ROOM
+            && before.as_array().unwrap().len() > 10_000
+    );
 }
 
 fn any_revocation() -> impl Strategy<Value = Revocation> {

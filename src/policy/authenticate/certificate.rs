@@ -1,7 +1,8 @@
 //! A client certificate that the listener has verified.
 
 use super::bearer::now;
-use super::{Attempt, Refusal};
+use super::{Attempt, REVOKED, Refusal};
+use crate::identity::revocations::Revocations;
 use crate::identity::{Consumers, Identity, Method, Principal, Several};
 use crate::policy::context::PolicyContext;
 use http::HeaderValue;
@@ -27,11 +28,13 @@ pub struct CertificateConfig {
 pub(super) struct Certificate {
     any: bool,
     consumers: Arc<Consumers>,
+    revocations: Arc<Revocations>,
 }
 
 impl Certificate {
     pub(super) fn compile(config: &CertificateConfig, identity: &Identity) -> Self {
-        Self { any: config.any, consumers: Arc::clone(identity.consumers()) }
+        let revocations = Arc::clone(identity.revocations());
+        Self { any: config.any, consumers: Arc::clone(identity.consumers()), revocations }
     }
 
     pub(super) fn attempt<'a>(&self, cx: &PolicyContext) -> Attempt<'a> {
@@ -42,6 +45,9 @@ impl Certificate {
         if i64::try_from(now()).is_ok_and(|now| now > certificate.not_after) {
             let detail = "the certificate has expired since the handshake";
             return Attempt::Refused(Refusal::new("certificate_expired", detail));
+        }
+        if self.revocations.refuses_key(certificate.digest()) {
+            return Attempt::Refused(Refusal::new(REVOKED, "a certificate that was revoked"));
         }
         let subject = certificate.subject.as_str();
         match self.consumers.by_certificate(certificate) {
