@@ -5,6 +5,7 @@ mod stop;
 mod upgrade;
 
 use crate::admin::{Admin, Readiness};
+use crate::background::quotas::{self, QuotaKeeper, QuotaUpkeep};
 use crate::background::reload::{self, InForce};
 use crate::background::supervisor::{Supervisor, Watchdog};
 use crate::background::upkeep::{FIRST_ANSWERS, Keeper, Upkeep};
@@ -13,6 +14,7 @@ use crate::config::{Config, ConfigErrors, Loader};
 use crate::listen::inherited::{self, Inherited};
 use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
 use crate::outbound::redis;
+use crate::policy::quota;
 use crate::policy::shared::gcra;
 use crate::policy::shared::in_flight::InFlight;
 use crate::proxy::Gateway;
@@ -21,7 +23,7 @@ use crate::retained::Retained;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
-use crate::telemetry::metrics::{Connections, EndpointCount, LimitKeys, Metrics, StoreCount};
+use crate::telemetry::metrics::{Connections, EndpointCount, LimitKeys, Metrics, QuotaKeys, StoreCount};
 use crate::telemetry::random;
 use crate::upstream::breaker;
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
@@ -139,6 +141,10 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     count_endpoints(&in_force);
     count_stores(&in_force);
     count_limits(&in_force, &compiler.retained);
+    let state = quotas::state_folder(config.process.state.as_deref(), path);
+    let quotas = QuotaKeeper::new(Arc::clone(&compiler.retained), state);
+    quotas.load();
+    count_quotas(&in_force, &compiler.retained, &quotas);
     count_revocations(&in_force);
     let most = reload::most_connections(&config, reload::descriptor_limit());
     in_force.listeners.limit_connections(most);
@@ -156,7 +162,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
         named,
         fingerprint,
     };
-    Ok((assemble(&config, &in_force, reloader, (signals, supervisor, upgrade)), report))
+    Ok((assemble(&config, &in_force, (reloader, quotas), (signals, supervisor, upgrade)), report))
 }
 
 fn open_access_log(
@@ -228,6 +234,17 @@ fn count_limits(in_force: &InForce, retained: &Arc<Retained>) {
     }));
 }
 
+/// Lets a scrape ask how many keys quotas remember, and whether they are on disk.
+fn count_quotas(in_force: &InForce, retained: &Arc<Retained>, keeper: &Arc<QuotaKeeper>) {
+    let (retained, keeper) = (Arc::clone(retained), Arc::clone(keeper));
+    in_force.metrics.set_quota_keys_source(Box::new(move || {
+        let store = quota::Store::of(&retained)?;
+        let keys = LimitKeys { keys: store.len(), bytes: store.bytes(), forgotten: store.forgotten() };
+        let (saved_at, failures) = keeper.counts();
+        Some(QuotaKeys { keys, saved_at, failures })
+    }));
+}
+
 /// Lets a scrape ask how the endpoints of upstreams are.
 fn count_endpoints(in_force: &InForce) {
     let current = Arc::clone(&in_force.current);
@@ -283,7 +300,7 @@ fn connections(counters: &Counters) -> Connections {
 fn assemble(
     config: &Config,
     in_force: &InForce,
-    reloader: Reloader,
+    (reloader, quotas): (Reloader, Arc<QuotaKeeper>),
     (signals, supervisor, upgrade): (bool, Supervisor, upgrade::Begun),
 ) -> Assembly {
     let threads = config.process.workers.count();
@@ -332,13 +349,13 @@ fn assemble(
         reloads,
         stop,
     };
-    let admin = admin(in_force, &handle, &reloader.status);
+    let retained = Arc::clone(&reloader.compiler.retained);
+    let admin = admin(in_force, &handle, (&reloader.status, &retained));
     let (armed, is_armed) = watch::channel(0);
     let public = listen::Service::new("public", in_force.listeners.clone(), Arc::new(App::new(proxy)))
         .observed_by(unseen);
     server.add_service(public);
     server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
-    let retained = Arc::clone(&reloader.compiler.retained);
     let reloads = Reloads::new(reloader, requests, (signals, supervisor.clone(), armed.clone()));
     let turn = reloads.turn();
     server.add_service(background_service("reload", reloads));
@@ -350,6 +367,8 @@ fn assemble(
     server.add_service(background_service("readiness", announce));
     server.add_service(background_service("upkeep", Upkeep::new(&in_force.keeper)));
     server.add_service(background_service("stores", StoreUpkeep::new(&in_force.keeper)));
+    let upkeep = QuotaUpkeep { keeper: Arc::clone(&quotas), current: Arc::clone(&in_force.current) };
+    server.add_service(background_service("quotas", upkeep));
     server.add_service(background_service("identity", IdentityUpkeep::new(Arc::clone(&in_force.current))));
     let upgrade = upgrade.serve(
         &mut server,
@@ -365,14 +384,15 @@ fn assemble(
         armed,
         handle: handle.clone(),
         access_log: Arc::clone(&in_force.access_log),
+        quotas,
         stopping,
         supervisor,
     };
     Assembly { server, stop, handle, upgrade }
 }
 
-fn admin(in_force: &InForce, handle: &Handle, status: &Arc<Status>) -> Admin {
-    let (asking, status) = (handle.clone(), Arc::clone(status));
+fn admin(in_force: &InForce, handle: &Handle, (status, retained): (&Arc<Status>, &Arc<Retained>)) -> Admin {
+    let (asking, status, retained) = (handle.clone(), Arc::clone(status), Arc::clone(retained));
     Admin {
         current: Arc::clone(&in_force.current),
         metrics: Arc::clone(&in_force.metrics),
@@ -383,6 +403,7 @@ fn admin(in_force: &InForce, handle: &Handle, status: &Arc<Status>) -> Admin {
             Box::pin(async move { handle.reload().await.map(|event| event.to_json()) })
         }),
         last_reload: Box::new(move || status.last().map(|event| event.to_json())),
+        quotas: Box::new(move |wanted| Some(quota::Store::of(&retained)?.usage(wanted))),
     }
 }
 

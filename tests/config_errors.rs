@@ -120,6 +120,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "passive_health",
         "upstreams:\n  a: { endpoints: [127.0.0.1:1], health: { passive: { consecutive_failures: 0, eject: 0s } } }\n  b: { endpoints: [127.0.0.1:1], health: { passive: { success_rate: { deviations: 20 } } } }\n",
     ),
+    ("quota_of_no_period", "plans: { gold: { quota: 5/y } }\n"),
+    ("zone_of_nowhere", "policies: { defaults: { quota: { max: 5/day, zone: Middle/Earth } } }\n"),
     ("plan_of_no_rate", "plans: { gold: { rate: fast } }\n"),
     ("unknown_coding", "policies: { defaults: { compress: { codings: [deflate] } } }\n"),
     ("enforced_policy_off", "policies: { enforced: { headers: off } }\n"),
@@ -325,6 +327,10 @@ const COMPILED: &[(&str, &str)] = &[
     (
         "rate_limits",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { rate: 1/d, burst: 500 }\n  free: {}\nroutes:\n  a: { match: { path: /a }, policies: { rate_limit: {} }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { rate_limit: [{ rate: 1/s }, { rate: 2/s }] }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { rate_limit: { rate: 5/s, cost: 6 } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { rate_limit: { rate: 5/s, cost: { cel: request.path } } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { rate_limit: { key: consumer, plan: true } }, to: { echo: {} } }\n",
+    ),
+    (
+        "quotas",
+        "listeners:\n  web: { address: 127.0.0.1:80 }\nplans:\n  gold: { rate: 1/s }\nconsumers:\n  acme: { plan: gold }\nroutes:\n  a: { match: { path: /a }, policies: { quota: {} }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { quota: [{ max: 1/day }, { max: 2/day }] }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { quota: { max: 5/day, cost: 6 } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { quota: { plan: true } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { quota: { max: 5/hour, window: rolling, zone: Europe/Berlin } }, to: { echo: {} } }\n  f: { match: { path: /f }, policies: { quota: [] }, to: { echo: {} } }\n",
     ),
     (
         "faults",

@@ -778,6 +778,35 @@ const EXAMPLES: &[Example] = &[
         },
     },
     Example {
+        name: "quota.yaml",
+        asks: &[
+            ask(
+                "web",
+                "GET /reports\nx-api-key: demo-key-of-acme-inc",
+                200,
+                &["\"plan\";q=1000000", "r=999999"],
+            ),
+            ask("web", "GET /reports\nx-api-key: demo-key-of-somebody", 200, &["\"plan\";q=3", "r=2"]),
+            ask("web", "GET /public/a", 200, &["origin"]),
+            ask(
+                "admin",
+                "GET /quotas?for=solo\nauthorization: Bearer secret",
+                200,
+                &["\"used\": 1", "\"left\": 2", "\"quota\": \"plan\""],
+            ),
+        ],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            let mut ask =
+                |target: &str, key: &str| client.get("a", target, &format!("x-api-key: {key}\r\n")).status;
+            let exports: Vec<u16> = (0..11).map(|_| ask("/reports/export", "demo-key-of-acme-inc")).collect();
+            assert_eq!(exports, [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 429]);
+            assert_eq!(ask("/reports/7", "demo-key-of-acme-inc"), 200, "what is no export is free there");
+            wait_until("three a day are used up", || ask("/reports", "demo-key-of-somebody") == 429);
+            wait_until("it is on disk", || gateway.folder().join("state/quotas").exists());
+        },
+    },
+    Example {
         // No Redis is there: it shows what a gateway has by itself.
         name: "rate-limit-shared.yaml",
         asks: &[ask("web", "GET /search", 200, &["ratelimit-policy: \"client_ip\";q=3"])],

@@ -8,6 +8,7 @@ mod revocations;
 mod views;
 
 use crate::listen::ConnInfo;
+use crate::policy::quota::Wanted;
 use crate::runtime::{Current, Snapshot};
 use crate::telemetry::error_log::ErrorLog;
 use crate::telemetry::metrics::Metrics;
@@ -25,6 +26,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Option<Value>> + Send + Sync>;
 /// What came of the last reload.
 pub type LastReload = Box<dyn Fn() -> Option<Value> + Send + Sync>;
+
+/// What quotas have used; `None` where there are none.
+pub type Usage = Box<dyn Fn(&Wanted) -> Option<Value> + Send + Sync>;
 
 /// Whether the gateway takes requests.
 #[derive(Debug, Default)]
@@ -56,6 +60,8 @@ pub struct Admin {
     pub reload: Reload,
     /// What came of it last time.
     pub last_reload: LastReload,
+    /// What quotas have used.
+    pub quotas: Usage,
 }
 
 type Answer = Response<Vec<u8>>;
@@ -75,6 +81,9 @@ impl ServeHttp for Admin {
         let mut answer = match path.strip_prefix("/revocations") {
             Some(rest) if allowed && (rest.is_empty() || rest.starts_with('/')) => {
                 revoked(session, &method, (rest, query.as_deref()), &snapshot).await
+            }
+            _ if allowed && path == "/quotas" && method == Method::GET => {
+                self.usage(query.as_deref().unwrap_or_default())
             }
             _ => self.answer(&method, &path, allowed, &snapshot).await,
         };
@@ -159,7 +168,7 @@ impl Admin {
             (true, ["reload"]) => as_json(StatusCode::OK, &(self.last_reload)().unwrap_or(Value::Null)),
             (true, ["config"]) if allowed => text(StatusCode::OK, "application/yaml", snapshot.config.view()),
             (true, ["config"]) => unauthorized(snapshot),
-            (_, ["revocations", ..]) => unauthorized(snapshot),
+            (_, ["revocations", ..] | ["quotas"]) => unauthorized(snapshot),
             _ if method != Method::POST => problem(StatusCode::NOT_FOUND, "there is nothing here; see /"),
             _ if !allowed => unauthorized(snapshot),
             (_, ["reload"]) => self.reload().await,
@@ -173,6 +182,20 @@ impl Admin {
             }
             _ => problem(StatusCode::NOT_FOUND, "there is nothing here to change; see /"),
         }
+    }
+
+    /// Who has used how much; `query` may say `for=NAME` and `after=ID`.
+    fn usage(&self, query: &str) -> Answer {
+        let mut wanted = Wanted::default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "for" => wanted.of = Some(value.into_owned()),
+                "after" => wanted.after = Some(value.into_owned()),
+                _ => return problem(StatusCode::BAD_REQUEST, "`for` names a key, `after` the id of one"),
+            }
+        }
+        let none = || json!({ "quotas": [], "next": null });
+        as_json(StatusCode::OK, &(self.quotas)(&wanted).unwrap_or_else(none))
     }
 
     async fn reload(&self) -> Answer {
@@ -210,6 +233,7 @@ GET  /config                                 the configuration in force (token)
 GET  /revocations, /revocations?after=ID     what is revoked, by pages (token)
 POST /revocations                            revoke a key, a token or a subject (token)
 DELETE /revocations/ID                       take a revocation back (token)
+GET  /quotas, /quotas?for=NAME&after=ID      what quotas have used, by pages (token)
 POST /reload                                 read the configuration again (token)
 POST /routes/NAME/off, /on                   switch a route (token)
 POST /upstreams/NAME/ADDRESS/drain, /resume  take an endpoint out, put it back (token)

@@ -3,6 +3,7 @@
 pub mod handover;
 pub mod identity;
 mod probe;
+pub mod quotas;
 pub mod reload;
 mod resolve;
 mod stores;

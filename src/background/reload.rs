@@ -376,6 +376,12 @@ fn needs_upgrade(running: &Process, wanted: &Process) -> Vec<&'static str> {
     if running.limit_keys != wanted.limit_keys {
         fields.push("process.limit_keys");
     }
+    if running.quota_keys != wanted.quota_keys {
+        fields.push("process.quota_keys");
+    }
+    if running.state != wanted.state {
+        fields.push("process.state");
+    }
     if running.control != wanted.control {
         fields.push("process.control");
     }

@@ -145,7 +145,9 @@ fn describe(
         }
     }
     let rates = chain.rate_limits().map(|(_, limit)| limit.explain(cx));
-    let limits: Vec<String> = rates.chain(chain.bounds().map(|(_, bound)| bound.explain(cx))).collect();
+    let quotas = chain.quotas().map(|(_, quota)| quota.explain(cx));
+    let limits: Vec<String> =
+        rates.chain(quotas).chain(chain.bounds().map(|(_, bound)| bound.explain(cx))).collect();
     if !limits.is_empty() {
         let _ = writeln!(out, "\nLimits for this caller:");
     }

@@ -170,8 +170,8 @@ impl Document {
 /// Paths count from the folder of the file that names them.
 fn resolve(document: &mut Document, folder: &Path) {
     let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
-    if let Some(control) = document.process.as_mut().and_then(|process| process.control.as_mut()) {
-        absolute(control);
+    if let Some(process) = &mut document.process {
+        process.control.iter_mut().chain(&mut process.state).for_each(absolute);
     }
     for store in document.stores.values_mut() {
         let store = Arc::make_mut(store);

@@ -7,6 +7,7 @@ use super::concurrency::{Bound, Concurrency};
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::fault::Fault;
+use super::quota::{Allowance, Quotas};
 use super::rate_limit::{CallerLimits, ClientLimits, Limit};
 use super::upstream_auth::UpstreamAuth;
 use super::{CompileEnv, Policy, Step, Verdict};
@@ -98,6 +99,14 @@ macro_rules! the_list {
                 match self { $(Self::$policy(policy) => policy.is_idle(),)* }
             }
 
+            const fn limits(&self) -> bool {
+                match self { $(Self::$policy(_) => $policy::LIMITS,)* }
+            }
+
+            fn give_back(&self, cx: &mut PolicyContext) {
+                match self { $(Self::$policy(policy) => policy.give_back(cx),)* }
+            }
+
             const fn reads_answers(&self) -> bool {
                 match self { $(Self::$policy(_) => $policy::READS_ANSWERS,)* }
             }
@@ -145,6 +154,8 @@ the_list! {
     authorize: Authorize, enforced authorize;
     /// By the caller, its plan or its claims: those that may do it, before it costs anything.
     rate_limit: CallerLimits, enforced rate_limit;
+    /// After rates: whoever comes too fast uses nothing up.
+    quota: Quotas, enforced quota;
     /// After all that may refuse it for what it is: whoever is refused is in flight nowhere.
     concurrency: Concurrency, enforced concurrency;
     /// Looks at the body after all policies have passed the head: who may not ask at all does not get
@@ -162,12 +173,19 @@ the_list! {
     compress: Compress;
 }
 
-/// THE LIST, response pass: the order in which policies see an answer. `rate_limit` reads what the
+/// THE LIST, response pass: the order in which policies see an answer. `rate_limit` and `quota` read what the
 /// upstream says of costs before `headers` takes it out. `headers` after `cors`, so
 /// that an operator has the last word; an enforced one after the route's own. `compress` after both:
 /// `headers` may forbid it by `no-transform`.
-const RESPONSE: &[&str] =
-    &[Authenticate::NAME, ClientLimits::NAME, Cors::NAME, GrpcWeb::NAME, Headers::NAME, Compress::NAME];
+const RESPONSE: &[&str] = &[
+    Authenticate::NAME,
+    ClientLimits::NAME,
+    Quotas::NAME,
+    Cors::NAME,
+    GrpcWeb::NAME,
+    Headers::NAME,
+    Compress::NAME,
+];
 
 fn add(
     chain: &mut Vec<(Compiled, Origin)>,
@@ -225,10 +243,19 @@ impl Chain {
             };
             match verdict {
                 Verdict::Continue => {}
+                Verdict::Reject(rejection) if policy.limits() => {
+                    self.give_back(cx);
+                    return Verdict::Reject(rejection);
+                }
                 decided => return decided,
             }
         }
         Verdict::Continue
+    }
+
+    /// The request is refused for want of room: what limits took of what they count, they give back.
+    pub fn give_back(&self, cx: &mut PolicyContext) {
+        self.head.iter().for_each(|policy| policy.give_back(cx));
     }
 
     /// The body pass, after the head pass, for the policies that look at bodies.
@@ -303,6 +330,17 @@ impl Chain {
                 _ => &[],
             };
             limits.iter().map(move |limit| (origin, limit))
+        })
+    }
+
+    /// The quotas, in the order in which they are asked, each with where its policy comes from.
+    pub fn quotas(&self) -> impl Iterator<Item = (&Origin, &Allowance)> {
+        self.origins.iter().zip(&self.head).flat_map(|(origin, policy)| {
+            let quotas = match policy {
+                Compiled::Quotas(policy) => policy.all(),
+                _ => &[],
+            };
+            quotas.iter().map(move |quota| (origin, quota))
         })
     }
 

@@ -82,6 +82,7 @@ const SOON: HeaderValue = HeaderValue::from_static("1");
 
 impl Policy for Concurrency {
     const NAME: &'static str = "concurrency";
+    const LIMITS: bool = true;
     type Config = ConcurrencyConfig;
 
     fn compile(config: &ConcurrencyConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {

@@ -3,7 +3,7 @@
 
 use super::{
     authenticate, authorize, body_limit, compress, concurrency, content_digest, cors, fault, grpc_web,
-    headers, ip_access, rate_limit, rewrite, upstream_auth,
+    headers, ip_access, quota, rate_limit, rewrite, upstream_auth,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -99,6 +99,9 @@ pub struct Policies {
     /// How often requests may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Setting<rate_limit::RateLimitConfig>>,
+    /// How many requests may come in a period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Setting<quota::QuotasConfig>>,
     /// How many requests may be in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Setting<concurrency::ConcurrencyConfig>>,
@@ -138,6 +141,9 @@ pub struct EnforcedPolicies {
     /// How often requests may come. A route's own have to admit them as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<rate_limit::RateLimitConfig>,
+    /// How many requests may come in a period. A route's own have to admit them as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<quota::QuotasConfig>,
     /// How many requests may be in flight. A route's own bounds hold as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<concurrency::ConcurrencyConfig>,

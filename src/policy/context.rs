@@ -3,7 +3,7 @@
 use super::compress::Coder;
 use super::shared::in_flight::Permit;
 use super::shared::whole_body::WholeBody;
-use super::{grpc_web, rate_limit};
+use super::{grpc_web, quota, rate_limit};
 use crate::identity::Principal;
 use crate::identity::certificate::ClientTls;
 use crate::message::{authority, params::Params};
@@ -48,6 +48,8 @@ pub struct PolicyContext {
     pub body_need: Option<WholeBody>,
     /// `rate_limit`: what limits did to it.
     pub limits: Vec<rate_limit::Mark>,
+    /// `quota`: what quotas did to it.
+    pub quotas: Vec<quota::Mark>,
     /// `concurrency`: what it is in flight by. They are given back with this.
     pub permits: Vec<Permit>,
     /// Whether a policy wants to see the answer's body.
@@ -77,6 +79,7 @@ impl PolicyContext {
             body_limit: u64::MAX,
             body_need: None,
             limits: Vec::new(),
+            quotas: Vec::new(),
             permits: Vec::new(),
             watches_answer: false,
             coder: None,

@@ -18,6 +18,7 @@ pub mod fault;
 pub mod grpc_web;
 pub mod headers;
 pub mod ip_access;
+pub mod quota;
 pub mod rate_limit;
 pub mod rewrite;
 pub mod shared;
@@ -53,6 +54,8 @@ pub struct CompileEnv<'a> {
     pub metrics: Option<Arc<Metrics>>,
     /// How many keys limits remember, all together.
     pub limit_keys: usize,
+    /// How many keys quotas remember, all together.
+    pub quota_keys: usize,
     /// Where the policy that is compiled stands, from the root.
     pub place: RefCell<ConfigPath>,
 }
@@ -67,6 +70,8 @@ pub trait Policy: Sized {
     /// Whether it looks at the bodies of answers. If so its `on_response` says for which, by
     /// [`PolicyContext::watches_answer`].
     const READS_ANSWERS: bool = false;
+    /// Whether it refuses for how much there is. Such a refusal costs nothing at the other policies of its kind.
+    const LIMITS: bool = false;
     /// Its text side.
     type Config;
 
@@ -85,6 +90,10 @@ pub trait Policy: Sized {
     fn on_request<'a>(&'a self, _head: &'a RequestHeader, _cx: &'a mut PolicyContext) -> Step<'a> {
         Step::Continue
     }
+
+    /// A policy that [`Self::LIMITS`] refuses the request, or the upstream has no room for it: what this one took
+    /// of what it counts, it gives back. To do it twice changes nothing.
+    fn give_back(&self, _cx: &mut PolicyContext) {}
 
     /// The body of a request that it needed, whole; nothing of it has gone anywhere.
     ///

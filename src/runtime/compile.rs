@@ -368,6 +368,7 @@ impl<'a> Work<'a> {
             retained: Arc::clone(&self.compiler.retained),
             metrics: Some(Arc::clone(&self.compiler.metrics)),
             limit_keys: self.config.process.limit_keys as usize,
+            quota_keys: self.config.process.quota_keys as usize,
             place: RefCell::default(),
         };
         match Chain::compile(&layers, &env) {

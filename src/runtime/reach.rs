@@ -86,7 +86,10 @@ fn limits(chain: &Chain, asks_who_calls: bool) -> impl Iterator<Item = Finding> 
     let bounds = chain.bounds().map(|(origin, bound)| {
         (origin, bound.name(), bound.key(), bound.needs_caller(), bound.is_for_plans_alone())
     });
-    rates.chain(bounds).filter_map(move |(origin, name, key, needs_caller, for_plans_alone)| {
+    let quotas = chain.quotas().map(|(origin, quota)| {
+        (origin, quota.name(), quota.key(), quota.needs_caller(), quota.is_for_plans_alone())
+    });
+    rates.chain(quotas).chain(bounds).filter_map(move |(origin, name, key, needs_caller, for_plans_alone)| {
         let problem = if for_plans_alone && !asks_who_calls {
             Problem::new(format!(
                 "the limit `{name}` limits nobody: it goes by plans, and nothing asks who calls"
@@ -111,6 +114,7 @@ fn limits(chain: &Chain, asks_who_calls: bool) -> impl Iterator<Item = Finding> 
 fn plans(config: &Config, identity: &Identity, chains: &[Arc<Chain>]) -> Vec<Finding> {
     let had: HashSet<&str> = identity.consumers().plans().collect();
     let by_rate = chains.iter().flat_map(|chain| chain.rate_limits()).any(|(_, limit)| limit.goes_by_plans());
+    let by_quota = chains.iter().flat_map(|chain| chain.quotas()).any(|(_, quota)| quota.goes_by_plans());
     let by_bound = chains.iter().flat_map(|chain| chain.bounds()).any(|(_, bound)| bound.goes_by_plans());
     let mut found = Vec::new();
     for (name, plan) in &config.plans {
@@ -123,6 +127,7 @@ fn plans(config: &Config, identity: &Identity, chains: &[Arc<Chain>]) -> Vec<Fin
         }
         for (field, is_idle, policy) in [
             ("rate", plan.rate.is_some() && !by_rate, "rate_limit"),
+            ("quota", plan.quota.is_some() && !by_quota, "quota"),
             ("concurrency", plan.concurrency.is_some() && !by_bound, "concurrency"),
         ] {
             if is_idle {

@@ -1,6 +1,7 @@
 //! How a gateway ends: who tells it to, and what happens then.
 
 use super::{Handle, Stop};
+use crate::background::quotas::QuotaKeeper;
 use crate::background::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
 use arc_swap::ArcSwapOption;
@@ -25,6 +26,7 @@ pub(super) struct StopWatch {
     pub armed: watch::Sender<u8>,
     pub handle: Handle,
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
+    pub quotas: Arc<QuotaKeeper>,
     /// Tells the tunnels.
     pub stopping: watch::Sender<bool>,
     pub supervisor: Supervisor,
@@ -51,6 +53,11 @@ impl ShutdownSignalWatch for StopWatch {
             }
         }
         self.flush();
+        let quotas = Arc::clone(&self.quotas);
+        let saved = tokio::task::spawn_blocking(move || quotas.save());
+        if tokio::time::timeout(FLUSH, saved).await.is_err() {
+            log::error!("what quotas used last is lost: its folder takes nothing");
+        }
         ShutdownSignal::FastShutdown
     }
 }

@@ -9,6 +9,7 @@ mod network;
 pub mod pem;
 mod percent;
 mod problem;
+mod quota;
 mod rate;
 mod secret;
 mod sha256;
@@ -16,6 +17,7 @@ mod size;
 mod time;
 mod unit;
 mod url;
+mod zone;
 
 pub use address::EndpointAddress;
 pub use finding::{ConfigPath, Finding, Severity, Step};
@@ -24,12 +26,14 @@ pub use name::Name;
 pub use network::Network;
 pub use percent::Percent;
 pub use problem::{Problem, nearest};
+pub use quota::{Period, Quota};
 pub use rate::Rate;
 pub use secret::Secret;
 pub use sha256::Sha256;
 pub use size::ByteSize;
 pub use time::Duration;
 pub use url::ServiceUrl;
+pub use zone::Zone;
 
 /// Gives a newtype with `FromStr<Err = Problem>` and `Display` its serde and schema sides.
 ///

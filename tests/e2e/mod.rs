@@ -24,6 +24,7 @@ mod oidc;
 mod pairs;
 mod policies;
 mod protocols;
+mod quota;
 mod rate_limit;
 mod rate_limit_shared;
 mod refusals;

@@ -132,6 +132,26 @@ fn what_is_revoked_stays_so_over_upgrades() {
     assert!(!errors.contains("not all fit") && !errors.contains("stays behind"), "{errors}");
 }
 
+#[test]
+fn quotas_go_on_counting() {
+    let fleet = Fleet::start("drain: 5s");
+    let text = std::fs::read_to_string(fleet.config()).unwrap();
+    let quota = "policies: { defaults: { quota: { key: client_ip, max: 12/month } } }\n";
+    std::fs::write(fleet.config(), format!("{text}{quota}")).unwrap();
+    assert_eq!(fleet.first.admin("POST", "/reload").json()["outcome"], "applied");
+    let ask = || get(fleet.web, "/").status;
+    for round in 0..3 {
+        for turn in 0..4 {
+            assert_eq!(ask(), 200, "{round} {turn}");
+        }
+        upgraded(&fleet);
+    }
+    assert_eq!(ask(), 429, "twelve were used, over three upgrades");
+    // The one that serves now is the one that writes.
+    let kept = || std::fs::read_to_string(fleet.folder.path().join("state/quotas")).unwrap_or_default();
+    wait_until("all of it is on disk", || kept().contains(",12]]"));
+}
+
 /// What goes over the socket, to a build that is written apart from this one.
 #[test]
 fn state_has_a_name_and_a_version() {

@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     let connections = config.process.upstream_connections.into();
     number(connections, (1, 1_000_000), &process, "upstream_connections", findings);
     number(config.process.limit_keys.into(), (1000, 100_000_000), &process, "limit_keys", findings);
+    number(config.process.quota_keys.into(), (1000, 10_000_000), &process, "quota_keys", findings);
     let memory = config.process.body_memory;
     size(memory, (ByteSize::mib(1), ByteSize::mib(1 << 20)), &process, "body_memory", findings);
     telemetry(&config.telemetry, findings);

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The process as a whole. A change of `workers`, `upstream_connections`, `limit_keys` and `control` needs an upgrade;
+/// The process as a whole. A change of `workers`, `upstream_connections`, `limit_keys`, `quota_keys`,
+/// `state` and `control` needs an upgrade;
 /// a reload reports it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +26,14 @@ pub struct Process {
     /// bytes each, and only as many as there are. Default 1000000.
     #[schemars(range(min = 1000, max = 100_000_000))]
     pub limit_keys: u32,
+    /// How many keys (consumers, clients …) quotas remember at a time, all quotas together. They take about
+    /// 200 bytes each, rolling ones 500, and only as many as there are. Default 100000.
+    #[schemars(range(min = 1000, max = 10_000_000))]
+    pub quota_keys: u32,
+    /// The folder for what is kept over a restart: what quotas have used. It is made when there is something to
+    /// keep. Default: what systemd says (`STATE_DIRECTORY`), or `state` beside the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
     /// The control socket, by which another process takes over (`tollgate upgrade`). It is this user's
     /// alone. Default: none, and no upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +50,8 @@ impl Default for Process {
             upstream_connections: 4096,
             body_memory: ByteSize::mib(256),
             limit_keys: 1_000_000,
+            quota_keys: 100_000,
+            state: None,
             control: None,
             upgrade_time: Duration::from_secs(60),
         }

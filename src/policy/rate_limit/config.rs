@@ -1,12 +1,13 @@
 //! Rate limits, as they are written.
 
+use crate::policy::shared::cost::CostConfig;
+use crate::policy::shared::fields::FieldsConfig;
 use crate::policy::shared::key::KeyConfig;
 use crate::policy::shared::list::{Listed, OneOrMany};
+use crate::policy::shared::store_failure::OnFailure;
 use crate::values::{Name, Percent, Rate};
-use http::HeaderName;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de};
-use std::fmt;
+use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 
 /// How often requests may come: limits that all have to admit a request.
@@ -56,19 +57,6 @@ pub struct LimitConfig {
     pub fields: FieldsConfig,
 }
 
-/// What becomes of requests while a store does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnFailure {
-    /// The gateway decides by itself.
-    #[default]
-    Local,
-    /// They pass.
-    Allow,
-    /// They are answered with 503.
-    Deny,
-}
-
 impl Default for LimitConfig {
     fn default() -> Self {
         Self {
@@ -84,97 +72,5 @@ impl Default for LimitConfig {
             local_share: Percent::ALL,
             fields: FieldsConfig::default(),
         }
-    }
-}
-
-/// What a request costs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CostConfig {
-    /// As many units.
-    Units(u32),
-    /// As many units as this field of the upstream's answer says. Until then it costs one.
-    Answer(HeaderName),
-    /// As many units as this expression in CEL says. What has no value costs as much as the burst.
-    Cel(String),
-}
-
-/// Which answers say what is left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FieldsConfig {
-    /// Those that refuse.
-    #[default]
-    Refused,
-    /// All.
-    Always,
-    /// None; `Retry-After` alone is there.
-    Never,
-}
-
-impl Default for CostConfig {
-    fn default() -> Self {
-        Self::Units(1)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Choice {
-    Answer(String),
-    Cel(String),
-}
-
-impl<'de> Deserialize<'de> for CostConfig {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = CostConfig;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of units, `{ answer: NAME }` of a field, or `{ cel: EXPRESSION }`")
-            }
-            fn visit_u64<E: de::Error>(self, units: u64) -> Result<CostConfig, E> {
-                let wrong = |_| E::invalid_value(de::Unexpected::Unsigned(units), &self);
-                u32::try_from(units).map(CostConfig::Units).map_err(wrong)
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<CostConfig, A::Error> {
-                match Choice::deserialize(de::value::MapAccessDeserializer::new(map))? {
-                    Choice::Cel(text) => Ok(CostConfig::Cel(text)),
-                    Choice::Answer(name) => name.parse().map(CostConfig::Answer).map_err(|_| {
-                        de::Error::invalid_value(de::Unexpected::Str(&name), &"a header field's name")
-                    }),
-                }
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for CostConfig {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let of =
-            |key: &str, value: &str| std::collections::BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        match self {
-            Self::Units(units) => units.serialize(serializer),
-            Self::Answer(name) => of("answer", name.as_str()).serialize(serializer),
-            Self::Cel(text) => of("cel", text).serialize(serializer),
-        }
-    }
-}
-
-impl JsonSchema for CostConfig {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Cost".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let choice = |key: &str| {
-            serde_json::json!({
-                "type": "object", "properties": { key: { "type": "string", "minLength": 1 } },
-                "required": [key], "additionalProperties": false,
-            })
-        };
-        schemars::json_schema!({
-            "description": "A number of units; or what the field `answer` of the upstream's answer says; or what an expression in CEL says.",
-            "anyOf": [{ "type": "integer", "minimum": 0, "maximum": u32::MAX }, choice("answer"), choice("cel")],
-        })
     }
 }

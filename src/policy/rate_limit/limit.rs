@@ -1,19 +1,20 @@
 //! One limit.
 
 use super::Mark;
-use super::config::{CostConfig, FieldsConfig, LimitConfig, OnFailure};
+use super::config::LimitConfig;
 use super::shared::Shared;
 use crate::identity::config::PlanConfig;
 use crate::policy::context::PolicyContext;
-use crate::policy::shared::cel::{Amount, Facts};
+use crate::policy::shared::cost::Cost;
+use crate::policy::shared::fields::FieldsConfig;
 use crate::policy::shared::gcra::{Ask, Family, LONGEST, Pace, Store, Ticks};
 use crate::policy::shared::key::Key;
+use crate::policy::shared::store_failure::OnFailure;
 use crate::policy::{CompileEnv, at};
 use crate::retained::StableId;
 use crate::telemetry::metrics::LimitMetrics;
 use crate::values::{ConfigPath, Finding, Name, Problem, Rate};
 use ahash::HashMap;
-use http::HeaderName;
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::hash::Hasher as _;
 use std::num::NonZeroU32;
@@ -40,13 +41,6 @@ pub struct Limit {
     local_share: f64,
 }
 
-#[derive(Debug)]
-enum Cost {
-    Units(u32),
-    Answer(HeaderName),
-    Cel(Amount),
-}
-
 impl Limit {
     pub(super) fn compile(
         config: &LimitConfig,
@@ -64,8 +58,8 @@ impl Limit {
         };
         let pace = pace(config, &mut found);
         let plans = config.plan.then(|| plans(config, env, &mut found));
-        let cost = cost(&config.cost, env, &mut found);
-        if let (Cost::Units(units), Some((_, pace))) = (&cost, &pace)
+        let cost = Cost::compile(&config.cost, &env.scope).map_err(|wrong| found.push(wrong)).ok();
+        if let (Some(Cost::Units(units)), Some((_, pace))) = (&cost, &pace)
             && *units > pace.burst()
         {
             let problem =
@@ -80,7 +74,7 @@ impl Limit {
                 None
             }
         });
-        let (true, Some(key)) = (found.is_empty(), key) else { return Err(found) };
+        let (true, Some(key), Some(cost)) = (found.is_empty(), key, cost) else { return Err(found) };
         let name: Box<str> =
             config.name.as_ref().map_or_else(|| key.as_str().into(), |name| name.as_str().into());
         let place = env.place.borrow();
@@ -148,17 +142,7 @@ impl Limit {
     /// The pace for this request, and its cost in units; none if it does not concern it.
     pub(super) fn price(&self, head: &RequestHeader, cx: &PolicyContext) -> Option<(Pace, u32)> {
         let pace = self.pace_of(cx)?;
-        let units = match &self.cost {
-            Cost::Units(units) => *units,
-            Cost::Answer(_) => 1,
-            Cost::Cel(amount) => match amount.of(&Facts::new(head, cx)) {
-                Ok(units) => u32::try_from(units).unwrap_or(u32::MAX),
-                Err(fault) => {
-                    log::debug!("cost of limit={} has no value: {} {}", self.name, fault.name, fault.what);
-                    u32::MAX
-                }
-            },
-        };
+        let units = u32::try_from(self.cost.of(&self.name, head, cx)).unwrap_or(u32::MAX);
         Some((pace, units))
     }
 
@@ -171,10 +155,11 @@ impl Limit {
     /// Charges what the answer says that the request cost, in place of what it was charged. True if the
     /// answer says it.
     pub(super) fn settle(&self, store: &Store, mark: &Mark, answer: &ResponseHeader, now: Ticks) -> bool {
-        let Cost::Answer(name) = &self.cost else { return true };
-        let said = answer.headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
-        let Some(units) = said else { return false };
-        let cost = mark.pace.cost(units);
+        if !self.cost.is_told() {
+            return true;
+        }
+        let Some(units) = self.cost.told(answer) else { return false };
+        let cost = mark.pace.cost(u32::try_from(units).unwrap_or(u32::MAX));
         if let Some(remote) = &mark.remote {
             let more = cost.cast_signed() - mark.taken.cast_signed();
             if more != 0 {
@@ -215,8 +200,7 @@ impl Limit {
 
     /// True if it is decided once the caller is known.
     pub fn needs_caller(&self) -> bool {
-        let by_caller = matches!(&self.cost, Cost::Cel(amount) if amount.as_str().contains("principal"));
-        self.key.needs_caller() || self.plans.is_some() || by_caller
+        self.key.needs_caller() || self.plans.is_some() || self.cost.needs_caller()
     }
 
     /// True if plans say rate and burst.
@@ -325,19 +309,5 @@ pub fn plan_problem(plan: &PlanConfig) -> Option<(&'static str, Problem)> {
         }
         (Some(rate), burst) if of_rate(rate, burst).is_none() => Some(("burst", too_long())),
         _ => None,
-    }
-}
-
-fn cost(config: &CostConfig, env: &CompileEnv<'_>, found: &mut Vec<Finding>) -> Cost {
-    match config {
-        CostConfig::Units(units) => Cost::Units(*units),
-        CostConfig::Answer(name) => Cost::Answer(name.clone()),
-        CostConfig::Cel(text) => match Amount::compile(text, &env.scope) {
-            Ok(amount) => Cost::Cel(amount),
-            Err(problem) => {
-                found.push(Finding::error(ConfigPath::root().key("cost").key("cel"), problem));
-                Cost::Units(1)
-            }
-        },
     }
 }

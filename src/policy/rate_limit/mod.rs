@@ -12,19 +12,20 @@
 //! what the caller may do. What a limit has counted outlives a reload, also one that changes its rate.
 
 mod config;
-mod fields;
 mod limit;
 mod shared;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::{CostConfig, FieldsConfig, LimitConfig, OnFailure, RateLimitConfig};
+pub use config::{LimitConfig, RateLimitConfig};
 pub use limit::{Limit, plan_problem};
 
 use super::context::PolicyContext;
+use super::shared::fields::{Fields, Told};
 use super::shared::gcra::{Ask, Outcome, Pace, Store, Ticks, span};
 use super::shared::list::Listed as _;
+use super::shared::store_failure::{LIMIT_UNAVAILABLE, OnFailure};
 use super::{CompileEnv, Policy, Step, Verdict};
 use crate::outbound::redis::StoreFailure;
 use crate::rejection::Rejection;
@@ -77,11 +78,9 @@ struct Remote {
     full: Ticks,
 }
 
-/// The store that a limit is decided in does not answer.
-pub const LIMIT_UNAVAILABLE: &str = "limit_unavailable";
-
 impl<const CALLER: bool> Policy for RateLimit<CALLER> {
     const NAME: &'static str = "rate_limit";
+    const LIMITS: bool = true;
     type Config = RateLimitConfig;
 
     fn compile(config: &RateLimitConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
@@ -147,13 +146,25 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
         Step::Continue
     }
 
+    fn give_back(&self, cx: &mut PolicyContext) {
+        for mark in cx.limits.iter_mut().filter(|mark| mark.taken > 0) {
+            match &mark.remote {
+                Some(remote) => {
+                    remote.shared.adjust(remote.key.clone(), mark.pace, -mark.taken.cast_signed());
+                }
+                None => self.store.give_back((mark.digest, mark.pace), mark.taken),
+            }
+            mark.taken = 0;
+        }
+    }
+
     fn on_response(&self, _: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
         if cx.limits.is_empty() {
             return;
         }
         let now = self.store.now();
         let refused = cx.limits.iter().any(|mark| mark.refused);
-        let mut told = fields::Fields::default();
+        let mut told = Fields::default();
         for mark in &mut cx.limits {
             let Some(limit) = self.limits.iter().find(|limit| limit.family().id() == mark.family) else {
                 continue;
@@ -161,15 +172,10 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
             if !mark.settled && mark.taken > 0 {
                 mark.settled = limit.settle(&self.store, mark, answer, now);
             }
-            let tells = match limit.fields() {
-                FieldsConfig::Always => !limit.is_shadow(),
-                FieldsConfig::Refused => refused && !limit.is_shadow(),
-                FieldsConfig::Never => false,
-            };
-            if tells {
+            if limit.fields().tells(refused) && !limit.is_shadow() {
                 let here = || self.store.full(mark.digest, mark.pace, now);
                 let full = mark.remote.as_ref().map_or_else(here, |remote| remote.full);
-                told.add(limit.name(), mark, (full, now));
+                told.add(limit.name(), mark.told(full, now));
             }
         }
         told.write(answer);
@@ -197,7 +203,7 @@ impl<const CALLER: bool> RateLimit<CALLER> {
                 limits.iter().for_each(|limit| limit.metrics().admitted());
                 Ok(())
             }
-            Outcome::Refused { by, wait } => Err(self.refuse(limits.get(by).copied(), wait, cx)),
+            Outcome::Refused { by, wait } => Err(Self::refuse(limits.get(by).copied(), wait)),
         }
     }
 
@@ -238,7 +244,7 @@ impl<const CALLER: bool> RateLimit<CALLER> {
                 limits.iter().for_each(|limit| limit.metrics().admitted());
                 Ok(())
             }
-            Some((by, wait)) => Err(self.refuse(limits.get(by).copied(), wait, cx)),
+            Some((by, wait)) => Err(Self::refuse(limits.get(by).copied(), wait)),
         }
     }
 
@@ -252,7 +258,6 @@ impl<const CALLER: bool> RateLimit<CALLER> {
     ) -> Result<(), Box<Rejection>> {
         limits.iter().for_each(|limit| limit.metrics().store_failed());
         if let Some(limit) = limits.iter().find(|limit| limit.on_failure() == OnFailure::Deny) {
-            self.give_back(cx);
             let title = "This cannot be answered now";
             let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, LIMIT_UNAVAILABLE, title);
             return Err(Box::new(rejection.detail(format!("limit={} {failure}", limit.name()))));
@@ -263,21 +268,7 @@ impl<const CALLER: bool> RateLimit<CALLER> {
         self.take(asked, cx)
     }
 
-    /// What the request took so far, it gives back.
-    fn give_back(&self, cx: &mut PolicyContext) {
-        for mark in cx.limits.iter_mut().filter(|mark| mark.taken > 0) {
-            match &mark.remote {
-                Some(remote) => {
-                    remote.shared.adjust(remote.key.clone(), mark.pace, -mark.taken.cast_signed());
-                }
-                None => self.store.give_back((mark.digest, mark.pace), mark.taken),
-            }
-            mark.taken = 0;
-        }
-    }
-
-    fn refuse(&self, by: Option<&Limit>, wait: Ticks, cx: &mut PolicyContext) -> Box<Rejection> {
-        self.give_back(cx);
+    fn refuse(by: Option<&Limit>, wait: Ticks) -> Box<Rejection> {
         by.into_iter().for_each(|limit| limit.metrics().refused());
         Box::new(refusal(by.map_or("", Limit::name), wait))
     }
@@ -313,6 +304,23 @@ impl Mark {
             refused: !taken,
             settled: false,
             remote: None,
+        }
+    }
+
+    /// `q` is the burst, `w` the seconds in which all of it comes back, `r` what could be had at once, and `t`
+    /// the seconds until there is a whole unit more, or what a refused request asked for, so that `t` never is
+    /// beyond `Retry-After`.
+    fn told(&self, full: Ticks, now: Ticks) -> Told {
+        let pace = self.pace;
+        let wait = match pace.take(full, now, self.cost) {
+            Err(wait) if self.refused => Some(wait),
+            _ => pace.until_more(full, now),
+        };
+        Told {
+            quota: pace.burst().into(),
+            window: seconds(pace.whole()),
+            left: pace.left(full, now).into(),
+            more_in: wait.map(seconds),
         }
     }
 }

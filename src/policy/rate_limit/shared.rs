@@ -4,9 +4,7 @@ use super::limit::Limit;
 use crate::outbound::redis::{Script, Store, StoreFailure};
 use crate::policy::context::PolicyContext;
 use crate::policy::shared::gcra::{Pace, TICKS, Ticks};
-use crate::values::Sha256;
 use pingora_http::RequestHeader;
-use std::hash::Hasher;
 
 /// Takes from all keys or from none, by the server's clock. A key holds when all of it is there again, in
 /// microseconds since 1970, and the interval that this was counted with; it goes by itself when all is there.
@@ -106,9 +104,7 @@ impl Shared {
     pub(super) fn ask(&self, limit: &Limit, head: &RequestHeader, cx: &PolicyContext) -> Option<SharedAsk> {
         let (pace, units) = limit.price(head, cx)?;
         let cost = pace.cost(units);
-        let mut bytes = Bytes(limit.id().as_bytes().to_vec());
-        limit.key().digest(&mut bytes, head, cx);
-        let digest = Sha256::of(&bytes.0).to_string();
+        let digest = limit.key().sha256(limit.id(), head, cx).to_string();
         let key = self.store.key("limit", digest.get(..32).unwrap_or(&digest));
         Some(SharedAsk { key, pace, cost })
     }
@@ -153,17 +149,4 @@ impl Shared {
 /// Microseconds, to the tick.
 fn micros(ticks: Ticks) -> String {
     format!("{:.4}", ticks as f64 / (1000 * TICKS) as f64)
-}
-
-/// What is written of a key, as it is: a digest that all gateways agree on is made of it.
-struct Bytes(Vec<u8>);
-
-impl Hasher for Bytes {
-    fn finish(&self) -> u64 {
-        0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
 }

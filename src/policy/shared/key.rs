@@ -4,7 +4,7 @@ use super::caller::Caller;
 use super::template::{Scope, cookie_value};
 use crate::identity::Principal;
 use crate::policy::context::PolicyContext;
-use crate::values::{ConfigPath, Finding, Problem};
+use crate::values::{ConfigPath, Finding, Problem, Sha256};
 use http::HeaderName;
 use pingora_http::RequestHeader;
 use schemars::JsonSchema;
@@ -257,6 +257,20 @@ impl Key {
             && self.parts.iter().any(|part| !matches!(part, Part::Route(_)))
     }
 
+    /// A digest that all gateways agree on, of what this request has for each part of the key of the limit
+    /// `id`.
+    pub fn sha256(&self, id: &str, head: &RequestHeader, cx: &PolicyContext) -> Sha256 {
+        let mut bytes = Bytes(id.as_bytes().to_vec());
+        self.digest(&mut bytes, head, cx);
+        Sha256::of(&bytes.0)
+    }
+
+    /// What this request has for each part, for an operator to read. Of what may be a secret (header fields,
+    /// cookies) it is a digest.
+    pub fn label(&self, head: &RequestHeader, cx: &PolicyContext) -> String {
+        self.parts.iter().map(|part| part.label(head, cx)).collect::<Vec<_>>().join(" ")
+    }
+
     /// Writes what this request has for each part, so that no two keys write the same.
     pub fn digest(&self, hasher: &mut impl Hasher, head: &RequestHeader, cx: &PolicyContext) {
         for part in &self.parts {
@@ -345,13 +359,69 @@ impl Part {
     }
 }
 
+/// What is written of a key, as it is: a digest that all gateways agree on is made of it.
+struct Bytes(Vec<u8>);
+
+impl Hasher for Bytes {
+    fn finish(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
 /// With its length, so that `ab` and `c` are not `a` and `bc`.
 fn text(hasher: &mut impl Hasher, bytes: &[u8]) {
     hasher.write_usize(bytes.len());
     hasher.write(bytes);
 }
 
+impl Part {
+    fn label(&self, head: &RequestHeader, cx: &PolicyContext) -> String {
+        let said = match self {
+            Self::ClientIp(prefixes) => prefixes.label(cx.client),
+            Self::Route(name) => name.to_string(),
+            Self::Header(_) | Self::Cookie(_) => {
+                let mut bytes = Bytes(Vec::new());
+                self.write(&mut bytes, head, cx);
+                let digest = Sha256::of(&bytes.0).to_string();
+                format!("#{}", digest.get(..12).unwrap_or(&digest))
+            }
+            Self::Caller(caller) => cx
+                .principal
+                .as_deref()
+                .map_or_else(String::new, |principal| caller.of(principal).into_owned()),
+            Self::Subject => cx.principal.as_deref().map_or_else(String::new, |principal| {
+                principal.consumer.as_ref().map_or(&principal.subject, |consumer| &consumer.name).to_string()
+            }),
+        };
+        match said.char_indices().nth(LONGEST_LABEL) {
+            _ if said.is_empty() => "-".to_owned(),
+            Some((end, _)) => format!("{}…", &said[..end]),
+            None => said,
+        }
+    }
+}
+
+/// As much of a key's part is shown, in characters.
+const LONGEST_LABEL: usize = 64;
+
 impl Prefixes {
+    /// What of an address counts, for people.
+    fn label(self, address: IpAddr) -> String {
+        match address.to_canonical() {
+            IpAddr::V4(v4) if self.v4 == 32 => v4.to_string(),
+            IpAddr::V4(v4) => {
+                let kept = u32::MAX.checked_shl(32 - u32::from(self.v4)).unwrap_or(0);
+                format!("{}/{}", std::net::Ipv4Addr::from_bits(v4.to_bits() & kept), self.v4)
+            }
+            v6 @ IpAddr::V6(_) if self.v6 == 128 => v6.to_string(),
+            v6 @ IpAddr::V6(_) => format!("{}/{}", std::net::Ipv6Addr::from_bits(self.of(v6)), self.v6),
+        }
+    }
+
     /// What of an address counts. IPv4 and IPv6 never meet.
     fn of(self, address: IpAddr) -> u128 {
         match address.to_canonical() {

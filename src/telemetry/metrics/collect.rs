@@ -188,6 +188,13 @@ impl State {
             scrape.add(&table::LIMIT_KEYS_FORGOTTEN, &[], keys.forgotten as f64);
             scrape.add(&table::LIMIT_MEMORY, &[], keys.bytes as f64);
         }
+        if let Some(quotas) = self.quota_keys.lock().as_ref().and_then(|source| source()) {
+            scrape.add(&table::QUOTA_KEYS, &[], quotas.keys.keys as f64);
+            scrape.add(&table::QUOTA_KEYS_FORGOTTEN, &[], quotas.keys.forgotten as f64);
+            scrape.add(&table::QUOTA_MEMORY, &[], quotas.keys.bytes as f64);
+            scrape.add(&table::QUOTA_SAVED, &[], quotas.saved_at as f64);
+            scrape.add(&table::QUOTA_SAVE_FAILURES, &[], quotas.failures as f64);
+        }
         if let Some(in_flight) = self.bounded.lock().as_ref().and_then(|source| source()) {
             scrape.add(&table::BOUNDED, &[], in_flight as f64);
         }

@@ -120,6 +120,20 @@ pub struct LimitKeys {
 /// How many requests are in flight by what bounds them, asked at each scrape; `None` if nothing does.
 pub type BoundedOf = dyn Fn() -> Option<usize> + Send + Sync;
 
+/// What quotas remember, asked at each scrape; `None` if there are no quotas.
+pub type QuotaKeysOf = dyn Fn() -> Option<QuotaKeys> + Send + Sync;
+
+/// What quotas remember, and whether it is on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaKeys {
+    /// The keys, their memory in bytes, and those that were forgotten.
+    pub keys: LimitKeys,
+    /// When it was written last, in seconds since 1970.
+    pub saved_at: u64,
+    /// How often it could not be written.
+    pub failures: u64,
+}
+
 /// The keys that limits remember, asked at each scrape; `None` if there are no limits.
 pub type LimitKeysOf = dyn Fn() -> Option<LimitKeys> + Send + Sync;
 
@@ -166,6 +180,7 @@ struct State {
     limits: Mutex<HashMap<limits::Key, Weak<LimitMetrics>>>,
     other_limit: Arc<LimitMetrics>,
     limit_keys: Mutex<Option<Box<LimitKeysOf>>>,
+    quota_keys: Mutex<Option<Box<QuotaKeysOf>>>,
     bounded: Mutex<Option<Box<BoundedOf>>>,
     rejections: Coded,
     denials: Coded,
@@ -204,6 +219,7 @@ impl Metrics {
             limits: Mutex::default(),
             other_limit: Arc::new(LimitMetrics::new((OTHER.into(), OTHER.into()), shards)),
             limit_keys: Mutex::default(),
+            quota_keys: Mutex::default(),
             bounded: Mutex::default(),
             rejections: Coded::new(shards),
             denials: Coded::new(shards),
@@ -337,6 +353,11 @@ impl Metrics {
     /// Says who knows the keys of limits. It is asked at each scrape.
     pub fn set_limit_keys_source(&self, keys: Box<LimitKeysOf>) {
         *self.state.limit_keys.lock() = Some(keys);
+    }
+
+    /// Says who knows the keys of quotas. It is asked at each scrape.
+    pub fn set_quota_keys_source(&self, keys: Box<QuotaKeysOf>) {
+        *self.state.quota_keys.lock() = Some(keys);
     }
 
     /// Counts a caller that may not do what it asked for, by the cause.

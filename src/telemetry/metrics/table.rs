@@ -82,6 +82,16 @@ table! {
         "Keys that limits forgot for lack of room, so that they had all of what they may have at once: raise process.limit_keys.";
     LIMIT_MEMORY GAUGE "tollgate_limit_memory_bytes" []
         "The memory of the keys of limits; process.limit_keys bounds it.";
+    QUOTA_KEYS GAUGE "tollgate_quota_keys" []
+        "Keys of quotas that have used something, all quotas together; process.quota_keys bounds it.";
+    QUOTA_KEYS_FORGOTTEN COUNTER "tollgate_quota_keys_forgotten_total" []
+        "Keys that quotas forgot for lack of room, so that they had used nothing: raise process.quota_keys.";
+    QUOTA_MEMORY GAUGE "tollgate_quota_memory_bytes" []
+        "The memory of the keys of quotas.";
+    QUOTA_SAVED GAUGE "tollgate_quota_saved_timestamp_seconds" []
+        "When what quotas have used was written to the state folder last, in seconds since 1970; 0 if it was not yet.";
+    QUOTA_SAVE_FAILURES COUNTER "tollgate_quota_save_failures_total" []
+        "How often what quotas have used could not be written to the state folder.";
     BOUNDED GAUGE "tollgate_concurrency_in_flight" []
         "Requests in flight that a policy concurrency bounds; one that several bounds hold counts once for each.";
     UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]

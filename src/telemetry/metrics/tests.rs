@@ -266,6 +266,10 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     let store = StoreCount { connected: true, connect_failures: 2, calls: vec![("answered", 5)] };
     metrics.set_stores_source(Box::new(move || [("shared".to_owned(), store.clone())].into()));
     metrics.set_limit_keys_source(Box::new(|| Some(LimitKeys { keys: 3, bytes: 4096, forgotten: 1 })));
+    let keys = LimitKeys { keys: 6, bytes: 1024, forgotten: 2 };
+    metrics.set_quota_keys_source(Box::new(move || {
+        Some(QuotaKeys { keys, saved_at: 1_900_000_000, failures: 3 })
+    }));
     metrics.set_bounded_source(Box::new(|| Some(5)));
     let limit = metrics.limit("routes.a.policies.rate_limit", "client_ip");
     limit.admitted();
@@ -297,6 +301,10 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_connections_refused_total{listener=\"public\",cause=\"client\"} 3",
         "tollgate_limit_decisions_total{place=\"routes.a.policies.rate_limit\",limit=\"client_ip\",outcome=\"refused\"} 1",
         "tollgate_concurrency_in_flight 5",
+        "tollgate_quota_keys 6",
+        "tollgate_quota_keys_forgotten_total 2",
+        "tollgate_quota_saved_timestamp_seconds 1900000000",
+        "tollgate_quota_save_failures_total 3",
         "tollgate_limit_keys 3",
         "tollgate_revocations 4",
         "tollgate_store_connected{store=\"shared\"} 1",

@@ -1,0 +1,242 @@
+//! How many requests may come in a period: a minute, an hour, a day, a week, a month.
+//!
+//! ```yaml
+//! quota:
+//!   - { name: month, key: consumer, plan: true }
+//!   - { key: consumer, max: 10000/day, zone: Europe/Berlin, fields: always }
+//!   - { name: burst, key: client_ip, max: 500/hour, window: rolling }
+//! ```
+//!
+//! All quotas have to admit a request, and whichever refuses it, it costs nothing at the others, nor at rate
+//! limits. What is used outlives reloads, plans that change, upgrades and restarts: it is in a file
+//! ([`file`]), which is at most a second old.
+
+mod allowance;
+mod carried;
+mod config;
+pub mod count;
+pub mod file;
+mod store;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+pub use allowance::Allowance;
+pub use config::{QuotaConfig, QuotasConfig, WindowConfig};
+pub use store::{Store, now};
+pub use usage::{PAGE, Wanted};
+
+use super::context::PolicyContext;
+use super::shared::fields::{Fields, Told};
+use super::shared::list::Listed as _;
+use super::{CompileEnv, Policy, Step};
+use crate::rejection::Rejection;
+use crate::values::{ConfigPath, Finding, Period, Problem};
+use count::{At, Millis};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use pingora_http::{RequestHeader, ResponseHeader};
+use std::sync::Arc;
+use store::{Ask, Digest, Outcome};
+
+/// [`QuotasConfig`], compiled.
+#[derive(Debug)]
+pub struct Quotas {
+    all: Box<[Allowance]>,
+    store: Arc<Store>,
+}
+
+/// A quota is used up.
+pub const QUOTA_EXCEEDED: &str = "quota_exceeded";
+
+/// What a quota did to a request.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Which quota.
+    quota: Arc<str>,
+    digest: Digest,
+    /// When.
+    at: At,
+    period: Period,
+    max: u64,
+    /// What was taken.
+    taken: u64,
+    /// How long this request would have to wait, if the policy refused it: in milliseconds, from then on.
+    refused: Option<Millis>,
+    /// What the answer says of its cost has been read.
+    settled: bool,
+}
+
+impl Policy for Quotas {
+    const NAME: &'static str = "quota";
+    const LIMITS: bool = true;
+    type Config = QuotasConfig;
+
+    fn compile(config: &QuotasConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
+        let mut found = Vec::new();
+        if !(1..=QuotaConfig::MOST).contains(&config.0.len()) {
+            let problem =
+                Problem::new(format!("{} quotas, and one to {} can be", config.0.len(), QuotaConfig::MOST))
+                    .remedy(
+                        "write `{ key: consumer, max: 10000/day }`, or take the policy out with `quota: off`",
+                    );
+            return Err(vec![Finding::error(ConfigPath::root(), problem)]);
+        }
+        let mut all: Vec<Allowance> = Vec::with_capacity(config.0.len());
+        for (index, quota) in config.0.iter().enumerate() {
+            let path = if config.0.len() > 1 { ConfigPath::root().index(index) } else { ConfigPath::root() };
+            match Allowance::compile(quota, env) {
+                Ok(quota) if all.iter().any(|known| known.name() == quota.name()) => {
+                    let problem = Problem::new(format!("there are two quotas `{}`", quota.name()))
+                        .remedy("give one of them another `name`");
+                    found.push(Finding::error(path, problem));
+                }
+                Ok(quota) => all.push(quota),
+                Err(wrong) => found.extend(wrong.into_iter().map(|finding| finding.under(&path))),
+            }
+        }
+        if !found.is_empty() {
+            return Err(found);
+        }
+        Ok(Self { all: all.into(), store: Store::of_process(&env.retained, env.quota_keys) })
+    }
+
+    fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
+        let now = now();
+        if let Err(rejection) = self.take(head, cx, now) {
+            return Step::Reject(rejection);
+        }
+        for quota in self.all.iter().filter(|quota| quota.is_shadow()) {
+            let Some((ask, period)) = quota.ask(head, cx, now) else { continue };
+            let mark = Mark::new(&ask, period);
+            if self.store.take(std::slice::from_ref(&ask), |_| quota.label(head, cx)) == Outcome::Admitted {
+                quota.metrics().admitted();
+                cx.quotas.push(mark);
+            } else {
+                quota.metrics().would_refuse();
+            }
+        }
+        Step::Continue
+    }
+
+    fn give_back(&self, cx: &mut PolicyContext) {
+        for mark in cx.quotas.iter_mut().filter(|mark| mark.taken > 0 && self.of(mark).is_some()) {
+            self.store.give_back(&mark.digest, mark.at, mark.taken);
+            mark.taken = 0;
+        }
+    }
+
+    fn on_response(&self, _: &RequestHeader, answer: &mut ResponseHeader, cx: &mut PolicyContext) {
+        if cx.quotas.is_empty() {
+            return;
+        }
+        let now = now();
+        let refused = cx.quotas.iter().any(|mark| mark.refused.is_some());
+        let mut told = Fields::default();
+        for mark in &mut cx.quotas {
+            let Some(quota) = self.of(mark) else { continue };
+            self.settle(quota, mark, answer, now);
+            if quota.fields().tells(refused) && !quota.is_shadow() {
+                told.add(quota.name(), self.told(quota, mark, now));
+            }
+        }
+        told.write(answer);
+    }
+}
+
+impl Quotas {
+    /// Takes from all, or refuses.
+    fn take(&self, head: &RequestHeader, cx: &mut PolicyContext, now: Millis) -> Result<(), Box<Rejection>> {
+        let asked = self.all.iter().filter(|quota| !quota.is_shadow());
+        let asked = asked.filter_map(|quota| Some((quota, quota.ask(head, cx, now)?)));
+        let mut quotas = Vec::with_capacity(self.all.len());
+        let mut asks: Vec<Ask<'_>> = Vec::with_capacity(self.all.len());
+        let mut marks = Vec::with_capacity(self.all.len());
+        for (quota, (ask, period)) in asked {
+            marks.push(Mark::new(&ask, period));
+            quotas.push(quota);
+            asks.push(ask);
+        }
+        if asks.is_empty() {
+            return Ok(());
+        }
+        let label = |at: usize| quotas.get(at).map(|quota| quota.label(head, cx)).unwrap_or_default();
+        let outcome = self.store.take(&asks, label);
+        let Outcome::Refused { by, wait } = outcome else {
+            quotas.iter().for_each(|quota| quota.metrics().admitted());
+            cx.quotas.extend(marks);
+            return Ok(());
+        };
+        for (at, mut mark) in marks.into_iter().enumerate() {
+            mark.taken = 0;
+            mark.refused = Some(if at == by { wait } else { 0 });
+            cx.quotas.push(mark);
+        }
+        let by = quotas.get(by);
+        by.into_iter().for_each(|quota| quota.metrics().refused());
+        Err(Box::new(refusal(by.map_or("", |quota| quota.name()), wait)))
+    }
+
+    fn of(&self, mark: &Mark) -> Option<&Allowance> {
+        self.all.iter().find(|quota| *quota.id() == mark.quota)
+    }
+
+    /// Charges what the answer says that the request cost, in place of what it was charged.
+    fn settle(&self, quota: &Allowance, mark: &mut Mark, answer: &ResponseHeader, now: Millis) {
+        if mark.settled || mark.taken == 0 || !quota.cost().is_told() {
+            return;
+        }
+        let Some(cost) = quota.cost().told(answer) else { return };
+        let cost = cost.min(mark.max);
+        mark.settled = true;
+        if cost < mark.taken {
+            self.store.give_back(&mark.digest, mark.at, mark.taken - cost);
+        } else if cost > mark.taken {
+            self.store.charge(&mark.digest, quota.window(mark.period).at(now), cost - mark.taken);
+        }
+        mark.taken = cost;
+    }
+
+    /// `q` is the most in a period, `w` that period in seconds, `r` what is left, and `t` the seconds until
+    /// there is more, or as much as a refused request asked for.
+    fn told(&self, quota: &Allowance, mark: &Mark, now: Millis) -> Told {
+        let window = quota.window(mark.period);
+        let at = window.at(now);
+        let state = self.store.state(&mark.digest, at);
+        let more = state.more_at.map(|then| then.saturating_sub(now));
+        let wait = mark.refused.filter(|wait| *wait > 0).map(|wait| (mark.at.now + wait).saturating_sub(now));
+        Told {
+            quota: mark.max,
+            window: window.seconds(at),
+            left: mark.max.saturating_sub(state.used),
+            more_in: wait.or(more).map(|millis| millis.div_ceil(1000)),
+        }
+    }
+
+    /// The quotas, for who explains them.
+    pub fn all(&self) -> &[Allowance] {
+        &self.all
+    }
+}
+
+impl Mark {
+    fn new(ask: &Ask<'_>, period: Period) -> Self {
+        Self {
+            quota: Arc::clone(ask.quota),
+            digest: ask.digest,
+            at: ask.at,
+            period,
+            max: ask.max,
+            taken: ask.cost,
+            refused: None,
+            settled: false,
+        }
+    }
+}
+
+fn refusal(by: &str, wait: Millis) -> Rejection {
+    let title = "The quota of this period is used up";
+    Rejection::new(StatusCode::TOO_MANY_REQUESTS, QUOTA_EXCEEDED, title)
+        .header(RETRY_AFTER, HeaderValue::from(wait.div_ceil(1000).max(1)))
+        .detail(format!("quota={by} wait={}s", wait.div_ceil(1000)))
+}
