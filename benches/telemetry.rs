@@ -8,7 +8,7 @@ use tollgate::telemetry::access_log::{AccessLog, AccessLogSettings, LogTarget, R
 use tollgate::telemetry::metrics::{Answer, Metrics, MetricsSettings, StatusClass};
 use tollgate::telemetry::request_id::RequestId;
 use tollgate::telemetry::trace::TraceContext;
-use tollgate::values::ListenerId;
+use tollgate::values::{ListenerId, Name};
 
 fn count(criterion: &mut Criterion) {
     let metrics = Metrics::new(&MetricsSettings::default(), 2);
@@ -32,13 +32,17 @@ fn log(criterion: &mut Criterion) {
     let Ok(log) = AccessLog::open(&settings, 2, Default::default()) else { return };
     let mut request = HeaderMap::new();
     request.insert("user-agent", HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64; rv:140.0)"));
+    let [Ok(listener), Ok(route), Ok(upstream)] = ["public", "orders", "backend"].map(str::parse::<Name>)
+    else {
+        return;
+    };
     let record = Record {
         time: SystemTime::now(),
         request_id: b"0198c6f0-7a5d-7b1e-9c2d-3e4f5a6b7c8d",
         trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",
-        listener: "public",
-        route: Some("orders"),
-        upstream: Some("backend"),
+        listener: Some(&listener),
+        route: Some(&route),
+        upstream: Some(&upstream),
         endpoint: Some("127.0.0.1:8080"),
         client: Some([192, 0, 2, 1].into()),
         method: "GET",

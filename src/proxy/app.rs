@@ -81,7 +81,7 @@ pub fn unseen_record(conn: &ConnInfo, cause: Unseen) -> Record<'_> {
         time: SystemTime::now(),
         request_id: b"",
         trace_id: b"",
-        listener: conn.listener_name().as_str(),
+        listener: Some(conn.listener_name()),
         route: None,
         upstream: None,
         endpoint: None,

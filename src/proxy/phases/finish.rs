@@ -1,5 +1,6 @@
 //! The end of a request: what is counted and what is logged.
 
+use crate::listen::ConnInfo;
 use crate::message::authority;
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::telemetry::access_log::{AccessLog, Record};
@@ -83,9 +84,9 @@ fn record<'a>(
         time: cx.time,
         request_id: cx.policy.request_id.as_ref().map_or(&[][..], RequestId::as_bytes),
         trace_id: b"",
-        listener: conn.map_or("", |conn| conn.listener_name().as_str()),
-        route: cx.route().map(|route| route.name.as_str()),
-        upstream: upstream.map(|upstream| upstream.name.as_str()),
+        listener: conn.map(ConnInfo::listener_name),
+        route: cx.route().map(|route| &route.name),
+        upstream: upstream.map(|upstream| &upstream.name),
         endpoint: chosen.or(cx.exchange.tried.last()).map(|endpoint| &*endpoint.label),
         client: conn.map(|_| cx.policy.client),
         method: request.method.as_str(),

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::json;
-use crate::values::Problem;
+use crate::values::{Name, Problem};
 use http::{HeaderMap, HeaderName, Version, header};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -18,9 +18,9 @@ pub struct Record<'a> {
     pub request_id: &'a [u8],
     /// Hexadecimal digits.
     pub trace_id: &'a [u8],
-    pub listener: &'a str,
-    pub route: Option<&'a str>,
-    pub upstream: Option<&'a str>,
+    pub listener: Option<&'a Name>,
+    pub route: Option<&'a Name>,
+    pub upstream: Option<&'a Name>,
     /// The last endpoint that was tried.
     pub endpoint: Option<&'a str>,
     pub client: Option<IpAddr>,
@@ -236,9 +236,9 @@ impl Field {
             }
             Self::RequestId => plain(line, record.request_id),
             Self::TraceId => plain(line, record.trace_id),
-            Self::Listener => text(line, record.listener),
-            Self::Route => or_null(line, record.route, text),
-            Self::Upstream => or_null(line, record.upstream, text),
+            Self::Listener => or_null(line, record.listener, name),
+            Self::Route => or_null(line, record.route, name),
+            Self::Upstream => or_null(line, record.upstream, name),
             Self::Endpoint => or_null(line, record.endpoint, text),
             Self::Client => or_null(line, record.client, json::ip),
             Self::Consumer => or_null(line, record.consumer, text),
@@ -268,7 +268,8 @@ impl Field {
 impl Header {
     /// Several fields of one name are one value, joined by commas (RFC 9110 section 5.3).
     fn write(&self, line: &mut Vec<u8>, headers: Option<&HeaderMap>) {
-        let mut values = headers.into_iter().flat_map(|headers| headers.get_all(&self.name));
+        let Some(headers) = headers else { return null(line) };
+        let mut values = headers.get_all(&self.name).into_iter();
         let Some(first) = values.next() else { return null(line) };
         if self.redacted {
             return line.extend_from_slice(b"\"***\"");
@@ -341,6 +342,11 @@ fn plain(line: &mut Vec<u8>, value: &[u8]) {
     line.push(b'"');
     line.extend_from_slice(value);
     line.push(b'"');
+}
+
+/// A name holds nothing to escape.
+fn name(line: &mut Vec<u8>, value: &Name) {
+    plain(line, value.as_str().as_bytes());
 }
 
 fn http_version(line: &mut Vec<u8>, version: Version) {

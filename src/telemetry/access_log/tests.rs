@@ -1,10 +1,12 @@
 use super::*;
+use crate::values::Name;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, PipeReader};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A time that no test reaches on a machine that works.
@@ -12,14 +14,18 @@ fn patience() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
+static NAMES: LazyLock<[Name; 3]> =
+    LazyLock::new(|| ["public", "orders", "backend"].map(|name| name.parse().unwrap()));
+
 fn record() -> Record<'static> {
+    let [listener, route, upstream] = &*NAMES;
     Record {
         time: UNIX_EPOCH + Duration::from_millis(1_795_526_317_050),
         request_id: b"id-1",
         trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",
-        listener: "public",
-        route: Some("orders"),
-        upstream: Some("backend"),
+        listener: Some(listener),
+        route: Some(route),
+        upstream: Some(upstream),
         endpoint: Some("192.0.2.7:8080"),
         client: Some("2001:db8::1".parse().unwrap()),
         method: "GET",
