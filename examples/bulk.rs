@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 type Failure = Box<dyn Error + Send + Sync>;
 
 const PIECE: usize = 64 << 10;
+const SEND_BUFFER: usize = 256 << 10;
 const USAGE: &str = "usage: bulk serve LISTEN | bulk get|put http1|http2 ADDRESS BYTES [RATE]";
 
 #[tokio::main(flavor = "current_thread")]
@@ -42,6 +43,8 @@ async fn main() -> Result<(), Failure> {
 
 async fn serve(address: &str) -> Result<(), Failure> {
     let listener = TcpListener::bind(address).await?;
+    // What nobody reads stays here unmade: the kernel would take 4 MiB for each client, and make them at once.
+    socket2::SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER)?;
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {
