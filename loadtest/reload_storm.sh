@@ -51,7 +51,12 @@ download() {
     done >"$work/downloads"
 }
 
-at_rest=$(descriptors)
+# The first listener answers before the gateway has opened all that it keeps open.
+at_rest=0
+until [[ $(metric tollgate_snapshots) = 1 && $(descriptors) = "$at_rest" ]]; do
+    at_rest=$(descriptors)
+    sleep 1
+done
 client http1 "$load" http1 "$plain" --rate 400 --connections 8
 client http1-tls "$load" http1 "$tls" --rate 400 --connections 8 --ca "$work/ca.pem"
 client http2 "$load" http2 "$plain" --rate 400 --connections 4 --streams 8
