@@ -150,7 +150,7 @@ impl Identity {
         found.extend(wrong);
         found.extend(roles::unknown_consumers(sources.roles, &consumers));
         let consumers = Arc::new(consumers);
-        let replay = retained.get_or(StableId::new("signatures", ""), Signatures::room);
+        let replay = retained.get_or_carried(StableId::new("signatures", ""), Signatures::room);
         let signatures = Signatures::new(&sources.identity.signatures, &consumers, &replay);
         let mut identity = Self {
             consumers: Arc::clone(&consumers),

@@ -2,7 +2,7 @@
 
 use super::partner::Partner;
 use super::{Fleet, is_gone};
-use crate::harness::{Answer, Client, Issuer, Mood, get, send, wait_until};
+use crate::harness::{Answer, Client, Issuer, Mood, Signer, get, send, wait_until};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -71,6 +71,29 @@ fn what_was_decided_outlives_an_upgrade() {
     issuer.set_mood(Mood::Good);
     let unknown = issuer.token_by(&issuer.new_key(), &json!({}));
     assert_eq!(ask(fleet.web, &unknown).status, 401);
+}
+
+#[test]
+fn a_signed_request_counts_once_for_both_processes() {
+    let fleet = Fleet::start("drain: 5s");
+    let signer = Signer { secret: "0123456789abcdef0123456789abcdef", key: "partner", host: "api.example" };
+    let text = std::fs::read_to_string(fleet.config()).unwrap();
+    let signed = "signed: { match: { path: /signed }, policies: { authenticate: { any_of: [{ signature: {} }] } }, to: { echo: {} } }";
+    let text = text.replace("routes: {", &format!("routes: {{ {signed},"));
+    let consumers = format!(
+        "consumers: {{ acme: {{ credentials: [{{ signature: {{ id: partner, key: {{ hmac-sha256: {} }} }} }}] }} }}\n",
+        signer.secret
+    );
+    std::fs::write(fleet.config(), text + &consumers).unwrap();
+    assert_eq!(fleet.first.admin("POST", "/reload").json()["outcome"], "applied");
+    let ask = |fields: &str| Client::new(fleet.web).get("api.example", "/signed", fields).status;
+    let once = signer.fields("GET", "/signed", "n-1", None);
+    assert_eq!(ask(&once), 200);
+    for round in 0..2 {
+        upgraded(&fleet);
+        assert_eq!(ask(&once), 401, "{round}");
+        assert_eq!(ask(&signer.fields("GET", "/signed", &format!("m-{round}"), None)), 200);
+    }
 }
 
 /// As many as there may be, whatever they weigh: the new process knows them from the hand-over alone.

@@ -1,5 +1,11 @@
+use crate::retained::Carried;
 use ahash::RandomState;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -183,6 +189,81 @@ impl Replay {
     }
 }
 
+/// What goes to the next process: in base64, 16 bytes of id and 8 of the second it was signed in for each.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    /// What was signed then or before may have been forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forgotten: Option<u64>,
+    by_signer: BTreeMap<String, String>,
+}
+
+/// What one takes of [`Written`], and what a signer takes besides its name, in bytes of text.
+const EACH: usize = 32;
+const OF_SIGNER: usize = 16;
+
+impl Carried for Replay {
+    const VERSION: u32 = 1;
+    const ROOM: usize = 8 << 20;
+    const FIRST: bool = true;
+
+    /// The latest, where not all fit; what was signed before those counts as forgotten.
+    fn export(&self, room: usize) -> Option<Value> {
+        let mut all: Vec<(u64, ReplayId, Arc<str>)> = Vec::new();
+        let mut forgotten = None;
+        for shard in &self.shards {
+            let shard = shard.lock();
+            forgotten = forgotten.max(shard.forgotten);
+            let each = shard.by_birth.iter().flat_map(|(born, all)| all.iter().map(move |one| (*born, one)));
+            all.extend(each.map(|(born, (id, signer))| (born, *id, Arc::clone(signer))));
+        }
+        all.sort_unstable_by_key(|(born, ..)| Reverse(*born));
+        let mut left = room.saturating_sub(100);
+        let mut packed: BTreeMap<Arc<str>, Vec<u8>> = BTreeMap::new();
+        for (born, id, signer) in all {
+            let more = if packed.contains_key(&signer) { EACH } else { EACH + OF_SIGNER + 2 * signer.len() };
+            let Some(rest) = left.checked_sub(more) else {
+                forgotten = forgotten.max(Some(born));
+                break;
+            };
+            left = rest;
+            let bytes = packed.entry(signer).or_default();
+            bytes.extend(id.to_be_bytes());
+            bytes.extend(born.to_be_bytes());
+        }
+        if packed.is_empty() && forgotten.is_none() {
+            return None;
+        }
+        let by_signer = packed.into_iter().map(|(name, bytes)| (name.to_string(), STANDARD.encode(bytes)));
+        serde_json::to_value(Written { forgotten, by_signer: by_signer.collect() }).ok()
+    }
+
+    fn import(&self, version: u32, data: Value) -> Result<(), String> {
+        if version != Self::VERSION {
+            return Err("an unknown version".to_owned());
+        }
+        let Written { forgotten, by_signer } =
+            serde_json::from_value(data).map_err(|error| error.to_string())?;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.forgotten = shard.forgotten.max(forgotten);
+        }
+        for (signer, text) in by_signer {
+            let bytes = STANDARD.decode(text).map_err(|error| error.to_string())?;
+            for one in bytes.as_chunks::<24>().0 {
+                let id = ReplayId::from_be_bytes(one.first_chunk().copied().unwrap_or_default());
+                let born = u64::from_be_bytes(one.last_chunk().copied().unwrap_or_default());
+                let mut shard = self.shard(id).lock();
+                if shard.seen.insert(id) {
+                    self.count.fetch_add(1, Ordering::Relaxed);
+                    shard.by_birth.entry(born).or_default().push((id, self.hold(&signer)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Window {
     fn drop(&mut self) {
         self.replay.change_windows(|windows| {
@@ -268,6 +349,37 @@ mod tests {
         assert_eq!(replay.admit(id(222), "greedy", 151, 151), Seen::New);
         let names: usize = replay.signers.iter().map(|signers| signers.lock().len()).sum();
         assert_eq!((names, replay.held("greedy"), replay.held("modest")), (1, 1, 0));
+    }
+
+    #[test]
+    fn the_next_process_knows_what_was_let_in() {
+        let spread = |number: u8| ReplayId::from(number) << 120 | ReplayId::from(number);
+        let (old, _window) = replay(1000);
+        assert_eq!(old.export(1 << 20), None, "nothing to say");
+        for number in 0..200 {
+            let signer = ["a", "b \"quoted\""][usize::from(number % 2)];
+            assert_eq!(old.admit(spread(number), signer, 100 + u64::from(number), 100), Seen::New);
+        }
+        let data = old.export(1 << 20).unwrap();
+        assert!(data.to_string().len() < 200 * EACH + 200);
+        let (new, _window) = replay(1000);
+        new.import(1, data.clone()).unwrap();
+        new.import(1, data).unwrap();
+        assert_eq!((new.count.load(Ordering::Relaxed), new.held("a")), (200, 100), "twice is once");
+        for number in 0..200 {
+            assert_eq!(new.admit(spread(number), "a", 100 + u64::from(number), 110), Seen::Again);
+        }
+        assert_eq!(new.admit(spread(201), "a", 300, 110), Seen::New);
+        // What does not fit is refused all the same.
+        let few = old.export(1000).unwrap();
+        assert!(few.to_string().len() <= 1000);
+        let (new, _window) = replay(1000);
+        new.import(1, few).unwrap();
+        for number in 0..200 {
+            assert_eq!(new.admit(spread(number), "a", 100 + u64::from(number), 110), Seen::Again);
+        }
+        assert_eq!(new.admit(spread(201), "a", 300, 110), Seen::New);
+        assert!(new.import(2, Value::Null).is_err() && new.import(1, Value::Null).is_err());
     }
 
     proptest! {
