@@ -10,7 +10,7 @@ PROFILE ?= release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 OUT := $(TARGET)/$(PROFILE)
 
-.PHONY: help run build deps-build deps-test deps-bench test test-browser test-systemd lint bench endure docs schema docker-steps
+.PHONY: help run build deps-build deps-test deps-bench test test-browser test-systemd lint bench endure fuzz docs schema docker-steps
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -38,6 +38,8 @@ test: deps-test lint ## Format, lints, every test
 
 test-browser: deps-build ## The login in a real browser (installs Chromium and Node.js)
 	$(CARGO) build --locked --bin tollgate
+	tests/demo/run.sh $(TARGET)/debug/tollgate
+	tests/oidc-provider/run.sh $(TARGET)/debug/tollgate
 	tests/browser/run.sh $(TARGET)/debug/tollgate
 
 test-systemd: deps-test ## The unit under a real systemd (as root)
@@ -62,6 +64,15 @@ endure: deps-bench ## Upgrades, reloads and slow clients under load, and what th
 	loadtest/upgrade.sh $(OUT)/examples/origin $(OUT)/examples/load $(OUT)/examples/bulk $(OUT)/tollgate
 	loadtest/reload_storm.sh $(OUT)/examples/origin $(OUT)/examples/load $(OUT)/examples/bulk $(OUT)/tollgate
 	loadtest/slow_clients.sh $(OUT)/examples/origin $(OUT)/examples/load $(OUT)/examples/bulk $(OUT)/tollgate
+
+FUZZ_TIME ?= 60
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+fuzz: ## Each fuzz target for FUZZ_TIME seconds; nothing found is the wanted outcome
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		echo "$$target"; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none $$target -- -max_total_time=$(FUZZ_TIME) -timeout=10 || exit 1; \
+	done
 
 docs: ## The library's pages
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items

@@ -24,7 +24,8 @@ fn route(line: &str) -> Route {
         priority: 0,
         policies: Default::default(),
         timeouts: Default::default(),
-        retry: None,
+        retry: Default::default(),
+        upgrades: Default::default(),
         error_pages: Default::default(),
         to: Target::Echo(Echo {}),
     }
