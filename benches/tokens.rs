@@ -1,9 +1,12 @@
 //! What a token costs: one that is remembered, beside no policy at all; one that is seen for the first
-//! time, beside the bare check of its signature; and what an API key costs.
+//! time, beside the bare check of its signature; and what an API key costs, among one consumer or a million.
 //!
 //! `cargo bench --bench tokens`
 
 #![expect(clippy::expect_used, reason = "a bench may say plainly what it takes for granted")]
+
+#[path = "shared/callers.rs"]
+mod callers;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -16,19 +19,14 @@ use futures_util::FutureExt as _;
 use pingora_http::RequestHeader;
 use serde_json::{Value, json};
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tollgate::identity::config::{ConsumersConfig, IdentityConfig};
-use tollgate::identity::{Identity, Sources};
-use tollgate::outbound::Outbound;
-use tollgate::outbound::redis::Stores;
-use tollgate::policy::CompileEnv;
-use tollgate::policy::chain::{Chain, Layers};
-use tollgate::policy::config::{EnforcedPolicies, Policies};
+use tollgate::identity::config::ConsumersConfig;
+use tollgate::policy::chain::Chain;
 use tollgate::policy::context::PolicyContext;
-use tollgate::retained::Retained;
-use tollgate::telemetry::metrics::{Metrics, MetricsSettings};
-use tollgate::values::ConfigPath;
+
+/// As in the binary: a token is some thirty blocks of memory, and takes the place of another one.
+#[global_allocator]
+static ALLOCATOR: tollgate::allocator::Allocator = tollgate::allocator::Allocator;
 
 /// How many tokens are seen for the first time in one batch.
 const BATCH: usize = 512;
@@ -70,27 +68,9 @@ fn chain(issuer: &Issuer, policies: &Value) -> Chain {
         "issuer": "https://id.example.com", "audiences": ["api"], "algorithms": ["ES256"],
         "keys": { "inline": [issuer.jwk()] },
     } } } });
-    let identity: IdentityConfig = serde_json::from_value(identity).expect("a configuration");
-    let metrics = Metrics::new(&MetricsSettings { max_routes: 10, buckets: Vec::new() }, 1);
     let consumers = json!({ "acme": { "credentials": [{ "api_key": { "key": KEY } }] } });
     let consumers: ConsumersConfig = serde_json::from_value(consumers).expect("consumers");
-    let plans = std::collections::BTreeMap::new();
-    let roles = tollgate::identity::RolesConfig::default();
-    let sources = Sources {
-        identity: &identity,
-        consumers: &consumers,
-        plans: &plans,
-        roles: &roles,
-        stores: &Stores::default(),
-    };
-    let outbound = Outbound::default();
-    let (identity, found) = Identity::compile(sources, (&Retained::default(), &outbound), &metrics);
-    assert!(found.is_empty(), "{found:?}");
-    let env = CompileEnv { identity: Arc::new(identity), ..CompileEnv::default() };
-    let policies: Policies = serde_json::from_value(policies.clone()).expect("policies");
-    let layers = [(ConfigPath::root(), &policies)];
-    Chain::compile(&Layers { enforced: &EnforcedPolicies::default(), layers: &layers }, &env)
-        .expect("a chain")
+    callers::chain(identity, &consumers, policies)
 }
 
 fn request(token: &str) -> RequestHeader {
@@ -136,12 +116,18 @@ fn tokens(criterion: &mut Criterion) {
 
     let key =
         ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, issuer.pair.public_key().as_ref()).expect("a key");
-    let token = issuer.token(1);
-    let (signed, signature) = token.rsplit_once('.').expect("three parts");
-    let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+    // Ever others here too: a processor learns its way through one signature.
+    let split = |token: String| {
+        let (signed, signature) = token.rsplit_once('.').expect("three parts");
+        (signed.to_owned(), URL_SAFE_NO_PAD.decode(signature).expect("base64url"))
+    };
+    let all: Vec<_> = (0..BATCH).map(|number| split(issuer.token(number))).collect();
+    let mut next = all.iter().cycle();
     let mut group = criterion.benchmark_group("first seen");
     group.bench_function("signature alone", |bencher| {
-        bencher.iter(|| key.verify_sig(black_box(signed.as_bytes()), black_box(&signature)));
+        bencher.iter(|| {
+            next.next().is_some_and(|(signed, of)| key.verify_sig(black_box(signed.as_bytes()), of).is_ok())
+        });
     });
     let mut number = 1;
     group.bench_function("ES256", |bencher| {
@@ -164,5 +150,19 @@ fn tokens(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, tokens);
+/// Callers from all over a file of so many. Those of a million are not in the caches that those of one are in.
+fn consumers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("consumers");
+    for count in [1, 1_000, 1_000_000] {
+        let (chain, heads) = (callers::among(count), callers::requests(count, 65_536));
+        assert!(heads.iter().all(|head| run(&chain, head)));
+        let mut next = heads.iter().cycle();
+        group.bench_function(count.to_string(), |bencher| {
+            bencher.iter(|| next.next().is_some_and(|head| run(&chain, black_box(head))));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, tokens, consumers);
 criterion_main!(benches);
