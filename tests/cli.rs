@@ -159,6 +159,29 @@ fn explain_tells_who_gets_through_and_why() {
 }
 
 #[test]
+fn explain_shows_the_consumer_that_a_subject_is_admitted_as() {
+    let (folder, _) = file(
+        "version: 1\nlisteners: { web: { address: '127.0.0.1:8080' } }\nplans: { gold: {} }\n\
+         consumers: { listed: { credentials: [{ jwt: { provider: main, subject: bob } }] } }\n\
+         identity: { providers: { main: { jwt: { issuer: a, audiences: [api], algorithms: [ES256], keys: { url: 'http://127.0.0.1:1/' }, \
+         admit: { groups: /realm/roles, plan: /tier } } }, strict: { jwt: { issuer: b, audiences: [api], algorithms: [ES256], keys: { url: 'http://127.0.0.1:1/' } } } } }\n\
+         routes:\n  a:\n    policies: { authenticate: { any_of: [{ jwt: main }, { jwt: strict }] }, authorize: { groups: [staff] } }\n    to: { respond: {} }\n",
+    );
+    let alice = r#"{ "sub": "alice", "realm": { "roles": ["staff", "x"] }, "tier": "gold" }"#;
+    for (provider, claims, says) in [
+        ("main", alice, "consumer `main:alice` of the groups staff, x: let in"),
+        ("main", r#"{ "sub": "al ice" }"#, "consumer `main:al%20ice`: refused"),
+        ("main", r#"{ "sub": "bob", "realm": { "roles": ["staff"] } }"#, "consumer `listed`: refused"),
+        ("main", r#"{ "realm": { "roles": ["staff"] } }"#, "refused"),
+        ("strict", alice, "`alice`: refused"),
+    ] {
+        let all = ["explain", "-c", "gateway.yaml", "GET", "/", "--provider", provider, "--claims", claims];
+        let run = run_in(folder.path(), &all);
+        assert!(run.code == Some(0) && run.out.contains(says), "{claims}: {}{}", run.out, run.err);
+    }
+}
+
+#[test]
 fn check_lists_the_routes_that_ask_for_no_caller() {
     let (folder, _) = file(
         "version: 1\nlisteners: { web: { address: '127.0.0.1:8080' } }\nroutes:\n  \

@@ -48,6 +48,9 @@ pub trait Carried: Any + Send + Sync {
         self.export(room)
     }
 
+    /// Nobody took over after all, and this process serves on.
+    fn resume(&self) {}
+
     /// Takes over what a process of this or another build wrote; it has at most [`Self::ROOM`] bytes.
     ///
     /// # Errors
@@ -92,6 +95,7 @@ type State = Arc<dyn Any + Send + Sync>;
 // Not of `&dyn Any`, which a reference to the `Arc` would be as well.
 type Export = fn(&State, usize) -> Option<Value>;
 type GoAhead = fn(&State, &mut Mark) -> Option<Value>;
+type Resume = fn(&State);
 type Rest = fn(&State, &Mark, usize) -> Option<Value>;
 type Import = fn(&State, u32, Value) -> Result<(), String>;
 
@@ -104,6 +108,7 @@ pub(super) struct Way {
     export: Export,
     ahead: GoAhead,
     rest: Rest,
+    resume: Resume,
     import: Import,
 }
 
@@ -116,6 +121,11 @@ impl Way {
             export: |state, room| (**state).downcast_ref::<T>().and_then(|state| state.export(room)),
             ahead: |state, mark| (**state).downcast_ref::<T>().and_then(|state| state.ahead(mark)),
             rest: |state, mark, room| (**state).downcast_ref::<T>().and_then(|state| state.rest(mark, room)),
+            resume: |state| {
+                if let Some(state) = (**state).downcast_ref::<T>() {
+                    state.resume();
+                }
+            },
             import: |state, version, data| match (**state).downcast_ref::<T>() {
                 Some(state) => state.import(version, data),
                 None => Err("it is of another type".to_owned()),
@@ -165,6 +175,15 @@ impl Retained {
             kept.push(Kept::new(&id, &way, data));
         }
         kept
+    }
+
+    /// Has the parts that were written down know that nobody took over.
+    pub fn resume(&self) {
+        for (id, way, state) in self.carried() {
+            if catch_unwind(AssertUnwindSafe(|| (way.resume)(&state))).is_err() {
+                log::error!("state does not go on kind={} name={:?}: it broke off", id.kind, id.name);
+            }
+        }
     }
 
     /// Takes over what another process wrote down. What nothing here is for is left.

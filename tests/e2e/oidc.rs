@@ -1,8 +1,9 @@
 //! Login of people with a browser, against an issuer that holds the gateway to the protocol.
 
-use crate::harness::{Answer, Gateway, LoginIssuer, Origin, Visitor, now, send, wait_until};
+use crate::harness::{Answer, Gateway, LoginIssuer, Origin, Redis, Visitor, now, send, wait_until};
 use serde_json::{Value, json};
 use std::sync::{Arc, Barrier};
+use tempfile::TempDir;
 
 /// What an issuer says otherwise than it should.
 type Change = fn(&mut Value);
@@ -389,6 +390,45 @@ fn a_logout_ends_the_session_here_and_with_the_issuer() {
     assert_eq!(stolen.clone().fetch("/").status, 401, "a copy of the cookies is worth nothing");
     let nobody = visitor.ask("GET", "/logout", own);
     assert_eq!(nobody.field("location"), Some(&*format!("http://localhost:{port}/bye")), "nothing to end");
+}
+
+/// A copy of the cookies is worth nothing either after a restart or at another gateway.
+#[test]
+fn a_logout_outlives_a_restart_and_is_told_to_other_gateways() {
+    let (issuer, app, redis) = (LoginIssuer::start(), Origin::saying("the application"), Redis::start());
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("revoked");
+    let text = |settings: &str| {
+        let revocations = format!("  revocations: {{ {settings}, refresh: 100ms }}");
+        let timeouts = "timeout: 10s, connect_timeout: 10s";
+        let stores =
+            format!("stores: {{ main: {{ redis: {{ address: '{}', {timeouts} }} }} }}", redis.address());
+        format!("{stores}\n{}", yaml(&issuer.name(), &app, &revocations))
+    };
+    let kept = format!("state: '{}'", state.display());
+    let first = Gateway::start(&text(&format!("{kept}, store: main")));
+    // The others know the same sessions.
+    let port = first.web().port();
+    let same = |text: &str| text.replace("localhost:PORT_web/oauth2", &format!("localhost:{port}/oauth2"));
+    let other = Gateway::start(&same(&text("store: main")));
+    let mut visitor = Visitor::of(first.web());
+    visitor.log_in(&issuer, "/", "ann");
+    let mut stays = Visitor::of(first.web());
+    stays.log_in(&issuer, "/", "bob");
+    let at = |gateway: &Gateway, visitor: &Visitor| {
+        let mut copy = Visitor::of(gateway.web());
+        copy.cookies = visitor.cookies.clone();
+        copy.fetch("/").status
+    };
+    let stolen = visitor.clone();
+    assert_eq!((at(&first, &stolen), at(&other, &stolen)), (200, 200));
+    assert_eq!(visitor.ask("POST", "/logout", "sec-fetch-site: same-origin\r\n").status, 204);
+    assert_eq!(at(&first, &stolen), 401);
+    wait_until("the other gateway knows", || at(&other, &stolen) == 401);
+    wait_until("it is on disk", || std::fs::read_to_string(&state).is_ok_and(|text| text.contains("logout")));
+    drop(first);
+    let restarted = Gateway::start(&same(&text(&kept)));
+    assert_eq!((at(&restarted, &stolen), at(&restarted, &stays)), (401, 200));
 }
 
 #[test]

@@ -237,6 +237,7 @@ impl Shared {
         let turn = self.serving.turn.blocking_lock();
         let handed_over = self.hand_over(stream, (protocol, takes_ahead), process.as_ref());
         if handed_over.is_err() {
+            self.serving.state.resume();
             self.serving.listeners.open();
             self.serving.admin.open();
         }

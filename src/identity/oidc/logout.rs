@@ -4,6 +4,7 @@ use super::page;
 use super::provider::{Answer, Oidc};
 use super::session::Session;
 use super::visit;
+use crate::identity::revocations::Revocations;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora_http::RequestHeader;
@@ -12,9 +13,9 @@ use pingora_http::RequestHeader;
 const LONGEST_HINT: usize = 4096;
 
 impl Oidc {
-    /// Ends the session in a request's cookies, copies of them included. None where the method is none
-    /// for logging out.
-    pub fn log_out(&self, head: &RequestHeader, now: u64) -> Option<Answer> {
+    /// Ends the session in a request's cookies, copies of them included, over restarts and with other
+    /// gateways too where revocations are kept and shared. None where the method is none for logging out.
+    pub fn log_out(&self, head: &RequestHeader, revocations: &Revocations, now: u64) -> Option<Answer> {
         let logout = self.logout.as_ref().filter(|_| matches!(head.method, Method::GET | Method::POST))?;
         let headers = &head.headers;
         if !visit::is_our_own(headers, &self.origin) {
@@ -32,7 +33,11 @@ impl Oidc {
         let (session, cookies) = (self.session(headers), self.jar.delete_session(headers));
         if let Some(session) = &session {
             let until = now.saturating_add(session.left(now, &self.lifetimes));
-            self.memory.ended(session.id).put(session.id, (), until, now);
+            if !revocations.end_session(&self.name, &session.id.to_string(), until) {
+                // At least this process knows it.
+                log::warn!("revocations: a logout found no room provider={}", self.name);
+                self.memory.ended(session.id).put(session.id, (), until, now);
+            }
         }
         if !visit::opens_a_page(headers) {
             let answer = Answer {

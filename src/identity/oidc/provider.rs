@@ -22,8 +22,8 @@ const MOST_REFRESHED: usize = 8192;
 /// How many answered states are remembered.
 const MOST_STATES: usize = 65_536;
 
-/// How many sessions are remembered that were logged out: a copy of an older one's cookies would hold
-/// until the session is too old.
+/// How many sessions are remembered that were logged out when there was no room among the revocations: a copy
+/// of an older one's cookies would hold until the session is too old.
 const MOST_ENDED: usize = 262_144;
 const SHARDS: usize = 16;
 
@@ -35,7 +35,7 @@ pub struct Memory {
     pub(super) answered: Lately<Box<str>, ()>,
     /// Refreshes under way.
     pub(super) refreshes: Arc<Flights<(Id, u32), Refreshed>>,
-    /// Sessions that were logged out; split, so that workers seldom wait for each other.
+    /// Sessions that were logged out and found no room among the revocations; split, so that workers seldom wait for each other.
     ended: [Lately<Id, ()>; SHARDS],
     /// What refreshes brought.
     pub(super) refreshed: Lately<(Id, u32), Refreshed>,

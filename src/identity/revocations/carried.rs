@@ -41,6 +41,11 @@ impl Carried for Revocations {
         self.written(changed.filter_map(|id| ledger.by_id.get(id)), room)
     }
 
+    fn resume(&self) {
+        self.ledger.lock().since_ahead = None;
+        self.handed_over.store(false, Ordering::Release);
+    }
+
     fn import(&self, version: u32, data: Value) -> Result<(), String> {
         if version != Self::VERSION {
             return Err("an unknown version".to_owned());
@@ -48,17 +53,17 @@ impl Carried for Revocations {
         let all: Vec<Written> = serde_json::from_value(data).map_err(|error| error.to_string())?;
         let defaults = Defaults { now: now(), until: u64::MAX, before_now: false };
         let mut ledger = self.ledger.lock();
+        let most = ledger.settings.most;
         let mut left_out = 0;
         for one in all.into_iter().filter_map(|written| written.read(defaults).ok()) {
             // Without settings there is no bound yet.
-            if !ledger.begun || self.has_room(&mut ledger, &one, defaults.now / 1000) {
+            if !ledger.begun || self.has_room(&mut ledger, &one, most, defaults.now / 1000) {
                 self.merge(&mut ledger, &one, true);
             } else {
                 left_out += 1;
             }
         }
         if left_out > 0 {
-            let most = ledger.settings.most;
             log::error!(
                 "revocations: more were handed over than may be kept most={most} left_out={left_out}"
             );
@@ -69,8 +74,7 @@ impl Carried for Revocations {
 }
 
 impl Revocations {
-    /// From here on the other process writes the file; should it not take over after all, the next change
-    /// here is written again.
+    /// From here on the other process writes the file.
     fn written<'a>(&self, some: impl Iterator<Item = &'a Arc<Revocation>>, room: usize) -> Option<Value> {
         self.handed_over.store(true, Ordering::Release);
         let mut all: Vec<_> = some.collect();
@@ -90,8 +94,7 @@ impl Revocations {
     }
 
     /// Whether one more may be kept, or is there already.
-    pub(super) fn has_room(&self, ledger: &mut Ledger, one: &Revocation, now: u64) -> bool {
-        let most = ledger.settings.most;
+    pub(super) fn has_room(&self, ledger: &mut Ledger, one: &Revocation, most: usize, now: u64) -> bool {
         if ledger.by_id.len() < most || ledger.by_id.contains_key(&one.id()) {
             return true;
         }

@@ -29,7 +29,8 @@ pub struct RevocationsConfig {
     /// How long one counts that does not say until when, 1m to 10 years: longer than any token lives.
     /// Default 30d. That of a `key`, an API key or a certificate, counts for 10 years.
     pub keep: Duration,
-    /// How many there may be, 1 to 1000000; and as many in the file. Default 100000.
+    /// How many there may be, 1 to 1000000; and as many in the file. Sessions that their people log out of are
+    /// among them, and take half of the room at most. Default 100000.
     pub most: u32,
 }
 

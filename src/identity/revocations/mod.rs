@@ -24,7 +24,7 @@ use crate::retained::{Retained, StableId};
 use crate::values::{ConfigPath, Finding, Problem, Sha256};
 use arc_swap::ArcSwap;
 use config::LONGEST_KEEP;
-use entry::{Defaults, Written};
+use entry::{Defaults, Target, Written};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -265,11 +265,32 @@ impl Revocations {
         // Later than what it may take the place of, whatever the clock does.
         let made = known.map_or(now, |known| now.max(known.made.saturating_add(1)));
         (one.made, one.withdrawn) = (made, false);
-        if !self.has_room(&mut ledger, &one, now / 1000) {
-            return Err(NotTaken::Full(ledger.settings.most));
+        let most = ledger.settings.most;
+        if !self.has_room(&mut ledger, &one, most, now / 1000) {
+            return Err(NotTaken::Full(most));
         }
         self.merge(&mut ledger, &one, true);
         Ok(self.told(&ledger, id))
+    }
+
+    /// Revokes a login session that its person has ended, until it would end by itself, in seconds since
+    /// 1970. False if there is no room: half of it is left to operators, since whoever can log in can log
+    /// out again and again. It is saved and told by the next round, not at once.
+    pub fn end_session(&self, provider: &str, id: &str, until: u64) -> bool {
+        let now = now();
+        let mut ledger = self.ledger.lock();
+        let target = Target::Token { id: id.into(), provider: Some(provider.into()) };
+        let reason = Some("logout".into());
+        let one = Revocation { target, until, made: now, withdrawn: false, reason };
+        let most = ledger.settings.most.div_ceil(2);
+        if !self.has_room(&mut ledger, &one, most, now / 1000) {
+            return false;
+        }
+        self.merge(&mut ledger, &one, true);
+        if ledger.settings.state.is_none() {
+            self.changed.send_replace(ledger.generation);
+        }
+        true
     }
 
     /// Takes a revocation back; `None` if there is none of this id.

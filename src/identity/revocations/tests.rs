@@ -161,6 +161,24 @@ fn a_key_does_not_count_again_by_itself() {
 }
 
 #[test]
+fn logouts_leave_half_of_the_room() {
+    let revocations = Revocations::default();
+    revocations.begin(&Arc::new(Settings { most: 5, keep: 3600, ..Settings::default() }), Vec::new());
+    let until = now_in_seconds() + 60;
+    let ended = |n: u32| revocations.end_session("sso", &format!("s{n}"), until);
+    assert_eq!([1, 2, 3, 4].map(ended), [true, true, true, false]);
+    assert!(ended(1), "it is there already");
+    let session = |provider, id| caller(Some(provider), "ann", Some(id), Some(1));
+    assert!(revocations.refuses(&session("sso", "s1")) && !revocations.refuses(&session("other", "s1")));
+    assert!(!revocations.own.refuses(&session("sso", "s1"), || until), "it has ended by itself");
+    assert!(
+        revocations.revoke(br#"{"token_id":"t1"}"#).is_ok()
+            && revocations.revoke(br#"{"token_id":"t2"}"#).is_ok()
+    );
+    assert!(matches!(revocations.revoke(br#"{"token_id":"t3"}"#), Err(NotTaken::Full(5))));
+}
+
+#[test]
 fn a_list_has_pages() {
     let revocations = Revocations::default();
     revocations.begin(&Arc::new(Settings { most: 5000, keep: 3600, ..Settings::default() }), Vec::new());

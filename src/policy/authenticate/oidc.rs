@@ -1,9 +1,10 @@
 //! Login of people with a browser: who is logged in, who is sent to log in, and the two paths that the
 //! gateway answers itself.
 
-use super::{Admission, Attempt, Outcome, Refusal};
+use super::{Admission, Attempt, Outcome, REVOKED, Refusal};
 use crate::identity::oidc::{Answer, Caller, LoginSession, Oidc, Place, ReturnTo, is_navigation};
-use crate::identity::{Consumers, Method, Principal};
+use crate::identity::revocations::Revocations;
+use crate::identity::{Consumers, Identity, Method, Principal};
 use crate::message::authority;
 use crate::policy::Reply;
 use crate::policy::context::PolicyContext;
@@ -24,11 +25,13 @@ const CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type
 pub(super) struct Login {
     provider: Arc<Oidc>,
     consumers: Arc<Consumers>,
+    revocations: Arc<Revocations>,
 }
 
 impl Login {
-    pub(super) const fn new(provider: Arc<Oidc>, consumers: Arc<Consumers>) -> Self {
-        Self { provider, consumers }
+    pub(super) fn new(provider: Arc<Oidc>, identity: &Identity) -> Self {
+        let (consumers, revocations) = (identity.consumers(), identity.revocations());
+        Self { provider, consumers: Arc::clone(consumers), revocations: Arc::clone(revocations) }
     }
 
     pub(super) fn attempt<'a>(&'a self, head: &'a RequestHeader, cx: &PolicyContext) -> Attempt<'a> {
@@ -36,7 +39,7 @@ impl Login {
         match self.provider.place(cx.path(head)) {
             Place::Callback if head.method == http::Method::GET => return self.come_back(head, cx, now),
             Place::Logout => {
-                if let Some(answer) = self.provider.log_out(head, now) {
+                if let Some(answer) = self.provider.log_out(head, &self.revocations, now) {
                     return answered(answer);
                 }
             }
@@ -48,6 +51,8 @@ impl Login {
             Caller::Known(session, seen) => {
                 Attempt::Admitted(self.admission(&session, seen.into_iter().collect()))
             }
+            // No token is spent on what does not count.
+            Caller::Due(session) if self.is_revoked(&session) => Attempt::Lapsed(REVOKED),
             Caller::Due(session) => {
                 let refresh = Arc::clone(&self.provider).refresh(session, (cx.client, cookies(head)), now);
                 Attempt::Wait(Box::pin(async move {
@@ -82,6 +87,10 @@ impl Login {
             Ok(matched) => Attempt::Wait(outcome(Box::pin(Arc::clone(&self.provider).finish(matched, now)))),
             Err(answer) => answered(*answer),
         }
+    }
+
+    fn is_revoked(&self, session: &LoginSession) -> bool {
+        self.revocations.refuses(&self.admission(session, Vec::new()).principal)
     }
 
     fn admission(&self, session: &LoginSession, cookies: Vec<HeaderValue>) -> Admission {

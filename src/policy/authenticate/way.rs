@@ -83,7 +83,7 @@ impl Way {
             },
             WayConfig::Oidc(name) => match identity.provider(name) {
                 Some(Provider::Oidc(provider)) => {
-                    let login = Login::new(Arc::clone(provider), Arc::clone(identity.consumers()));
+                    let login = Login::new(Arc::clone(provider), identity);
                     Ok((Self::Oidc(login), identity.counters("oidc", Some(name.as_str()))))
                 }
                 _ => Err(unknown("oidc", name, identity)),
