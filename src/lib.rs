@@ -5,6 +5,7 @@ pub mod admin;
 #[cfg(feature = "mimalloc")]
 pub mod allocator;
 pub mod background;
+pub mod cache;
 pub mod cli;
 pub mod compose;
 pub mod config;

@@ -7,6 +7,7 @@
 pub mod authenticate;
 pub mod authorize;
 pub mod body_limit;
+pub mod cache;
 pub mod chain;
 pub mod compress;
 pub mod concurrency;

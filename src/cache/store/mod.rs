@@ -1,0 +1,263 @@
+//! The store: answers in memory by key and variant, the flights that fetch them, and what was purged.
+
+pub mod body;
+pub mod flight;
+pub mod object;
+pub mod purge;
+
+#[cfg(test)]
+mod tests;
+
+use super::rules::key::Key;
+use super::rules::vary::Vary;
+use crate::values::ByteSize;
+use flight::Flights;
+use http::HeaderMap;
+use object::Object;
+use parking_lot::Mutex;
+use purge::{Purge, Purges, Verdict};
+use quick_cache::sync::Cache as QuickCache;
+use quick_cache::{OptionsBuilder, Weighter};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The most variants of one key; beyond them the oldest goes.
+const MOST_VARIANTS: usize = 64;
+
+/// Shards are no smaller than this, so that large objects find room in one.
+const SMALLEST_SHARD: u64 = 32 << 20;
+
+/// Changes of one key follow each other; those of different keys seldom wait.
+const STRIPES: usize = 64;
+
+/// What is known of a key: its variants, the newest first.
+#[derive(Clone, Debug)]
+struct Entry {
+    variants: Arc<[Arc<Object>]>,
+    weight: u64,
+}
+
+/// A key as the map holds it, found by its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stored(Arc<Key>);
+
+impl Hash for Stored {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
+
+impl quick_cache::Equivalent<Stored> for str {
+    fn equivalent(&self, key: &Stored) -> bool {
+        self == key.0.as_str()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Weights;
+
+impl Weighter<Stored, Entry> for Weights {
+    fn weight(&self, key: &Stored, entry: &Entry) -> u64 {
+        entry.weight + key.0.as_str().len() as u64 + 128
+    }
+}
+
+/// What is found for a request.
+#[derive(Debug)]
+pub enum Found {
+    /// An answer that is for it; `aged` if a purge has made it stale.
+    Object {
+        /// The answer.
+        object: Arc<Object>,
+        /// Whether it is stale whatever its age.
+        aged: bool,
+    },
+    /// Only answers to other requests, which vary on this.
+    OtherVariants(Vary),
+    /// Nothing.
+    Nothing,
+}
+
+/// A store of answers, bounded in bytes. It evicts what is asked for least, and what is asked for once goes
+/// before what is asked for often (S3-FIFO and its kin; here `quick_cache`), so that a scan costs nothing.
+#[derive(Debug)]
+pub struct Store {
+    entries: QuickCache<Stored, Entry, Weights, ahash::RandomState>,
+    stripes: [Mutex<()>; STRIPES],
+    hasher: ahash::RandomState,
+    /// What is being fetched.
+    pub flights: Flights,
+    purges: Purges,
+    capacity: AtomicU64,
+    /// Counts for the metrics.
+    pub counts: Counts,
+}
+
+/// What a store counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Answers that were put in.
+    pub stored: AtomicU64,
+    /// Keys that had to leave for want of room; refreshed when asked for.
+    pub removed: AtomicU64,
+}
+
+impl Store {
+    /// A store that holds so many bytes at most, what is being fetched aside.
+    pub fn new(memory: ByteSize) -> Self {
+        let memory = memory.bytes().max(1 << 20);
+        let shards = usize::try_from((memory / SMALLEST_SHARD).clamp(1, 64)).unwrap_or(1).next_power_of_two();
+        let options = OptionsBuilder::new()
+            .shards(shards)
+            .estimated_items_capacity(usize::try_from(memory / 8192).unwrap_or(1024).clamp(1024, 1 << 20))
+            .weight_capacity(memory)
+            .build();
+        let entries = match options {
+            Ok(options) => QuickCache::with_options(
+                options,
+                Weights,
+                ahash::RandomState::new(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            Err(_) => QuickCache::with(
+                1024,
+                memory,
+                Weights,
+                ahash::RandomState::new(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+        };
+        Self {
+            entries,
+            stripes: [const { Mutex::new(()) }; STRIPES],
+            hasher: ahash::RandomState::new(),
+            flights: Flights::new(memory / 2),
+            purges: Purges::default(),
+            capacity: AtomicU64::new(memory),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Changes how much it may hold.
+    pub fn set_memory(&self, memory: ByteSize) {
+        let memory = memory.bytes().max(1 << 20);
+        if self.capacity.swap(memory, Ordering::Relaxed) != memory {
+            self.entries.set_capacity(memory);
+            self.flights.set_budget(memory / 2);
+        }
+    }
+
+    /// The answer for a request with these fields.
+    pub fn find(&self, key: &str, request: &HeaderMap) -> Found {
+        let Some(entry) = self.entries.get(key) else { return Found::Nothing };
+        let mut others = None;
+        let mut last: Option<(&Vary, Box<[u8]>)> = None;
+        for object in entry.variants.iter() {
+            let vary = &object.head.vary;
+            if !vary.is_empty() {
+                // Variants of one key nearly always vary on the same.
+                let known = last.take().filter(|(known, _)| *known == vary).map(|(_, of_request)| of_request);
+                let of_request = known.unwrap_or_else(|| vary.of_request(request));
+                let is_for_it = of_request == object.variant;
+                last = Some((vary, of_request));
+                if !is_for_it {
+                    others = others.or(Some(vary));
+                    continue;
+                }
+            }
+            match self.purges.verdict(key, object) {
+                Verdict::Good => return Found::Object { object: Arc::clone(object), aged: false },
+                Verdict::Aged => return Found::Object { object: Arc::clone(object), aged: true },
+                Verdict::Gone => {}
+            }
+        }
+        others.map_or(Found::Nothing, |vary| Found::OtherVariants(vary.clone()))
+    }
+
+    /// Keeps an answer in the place of those that are for the same requests. One that was purged while it
+    /// came is not kept. Answers whether it is.
+    pub fn put(&self, key: &Arc<Key>, object: Arc<Object>, now: Duration) -> bool {
+        if self.purges.verdict(key.as_str(), &object) == Verdict::Gone {
+            return false;
+        }
+        self.change(key, |variants| {
+            variants.retain(|known| {
+                let is_replaced = known.head.vary == object.head.vary && known.variant == object.variant;
+                !is_replaced
+                    && !known.is_useless(now)
+                    && self.purges.verdict(key.as_str(), known) != Verdict::Gone
+            });
+            variants.insert(0, object);
+            variants.truncate(MOST_VARIANTS);
+        });
+        self.counts.stored.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Replaces an answer by what it has become, unless it has gone meanwhile.
+    pub fn replace(&self, key: &Arc<Key>, old: &Arc<Object>, new: Option<Arc<Object>>) {
+        self.change(key, |variants| {
+            let Some(at) = variants.iter().position(|known| Arc::ptr_eq(known, old)) else { return };
+            match new {
+                Some(new) => drop(std::mem::replace(&mut variants[at], new)),
+                None => drop(variants.remove(at)),
+            }
+        });
+    }
+
+    fn change(&self, key: &Arc<Key>, change: impl FnOnce(&mut Vec<Arc<Object>>)) {
+        let at = self.hasher.hash_one(key.as_str()) as usize % STRIPES;
+        let Some(stripe) = self.stripes.get(at) else { return };
+        let _in_turn = stripe.lock();
+        let mut variants =
+            self.entries.peek(key.as_str()).map_or_else(Vec::new, |entry| entry.variants.to_vec());
+        change(&mut variants);
+        if variants.is_empty() {
+            self.entries.remove(key.as_str());
+            return;
+        }
+        let weight = variants.iter().map(|object| object.weight()).sum();
+        self.entries.insert(Stored(Arc::clone(key)), Entry { variants: variants.into(), weight });
+    }
+
+    /// Purges; in force for the next request. Costs the same however much is kept.
+    pub fn purge(&self, purge: &Purge) {
+        if self.purges.add(purge) {
+            // So many are remembered that those before are carried out, once for all.
+            self.sweep();
+        }
+    }
+
+    /// When something is made: what is purged afterwards reaches it, however long it takes to come.
+    pub fn stamp(&self) -> u64 {
+        self.purges.stamp()
+    }
+
+    /// Carries out all purges that there were, and forgets them.
+    pub fn sweep(&self) {
+        let upto = self.purges.stamp();
+        self.entries.retain(|key, entry| {
+            // Each answer remembers that it was looked at.
+            entry.variants.iter().fold(false, |any, object| {
+                let is_kept = self.purges.verdict(key.0.as_str(), object) != Verdict::Gone;
+                if is_kept {
+                    object.checked.fetch_max(upto, Ordering::AcqRel);
+                }
+                any | is_kept
+            })
+        });
+        self.purges.forget(upto);
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> u64 {
+        self.entries.weight()
+    }
+
+    /// Keys that are kept.
+    pub fn keys(&self) -> usize {
+        self.entries.len()
+    }
+}

@@ -1,0 +1,140 @@
+//! An answer that is kept: its head, its body, and how it is found again.
+
+use super::body::{Filling, Whole};
+use crate::cache::rules::storing::{Storable, Terms};
+use crate::cache::rules::update;
+use crate::cache::rules::vary::Vary;
+use http::{HeaderMap, HeaderName, StatusCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The most tags of one answer; those beyond are not looked at.
+pub const MOST_TAGS: usize = 128;
+
+/// An answer. Its head does not change: what a 304 says makes another one around the same body.
+#[derive(Debug)]
+pub struct Object {
+    /// Status and fields.
+    pub head: Head,
+    /// What of the request it was fetched for its Vary looks at.
+    pub variant: Box<[u8]>,
+    /// The body.
+    pub body: Body,
+    /// Hashes of its tags.
+    pub tags: Box<[u64]>,
+    /// When its request was sent, on the clock of purges.
+    pub born: u64,
+    /// Up to when purges have been held against it, and whether one has made it stale.
+    pub(super) checked: AtomicU64,
+    pub(super) aged: AtomicBool,
+}
+
+/// Status and fields of an answer, with what decides about its use.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: Arc<HeaderMap>,
+    /// What it varies on.
+    pub vary: Vary,
+    /// How it ages.
+    pub terms: Terms,
+}
+
+/// A body, there or on its way.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// It is there.
+    Whole(Arc<Whole>),
+    /// It comes.
+    Filling(Arc<Filling>),
+}
+
+impl Object {
+    /// An answer to a request whose varying fields are `request`'s.
+    pub fn new(storable: Storable, request: &HeaderMap, body: Body, (tags, born): (Box<[u64]>, u64)) -> Self {
+        let Storable { status, headers, vary, terms } = storable;
+        let variant = if vary.is_empty() { Box::default() } else { vary.of_request(request) };
+        let head = Head { status, headers: Arc::new(headers), vary, terms };
+        Self { head, variant, body, tags, born, checked: AtomicU64::new(born), aged: AtomicBool::new(false) }
+    }
+
+    /// The same with another body: the one that has come whole.
+    pub fn with_body(&self, body: Body) -> Self {
+        Self {
+            head: self.head.clone(),
+            variant: self.variant.clone(),
+            body,
+            tags: self.tags.clone(),
+            born: self.born,
+            checked: AtomicU64::new(self.born),
+            aged: AtomicBool::new(false),
+        }
+    }
+
+    /// The same with another head, as fresh as `born`.
+    pub fn renewed(&self, headers: HeaderMap, terms: Terms, born: u64) -> Self {
+        let head = Head { headers: Arc::new(headers), terms, ..self.head.clone() };
+        Self { head, born, checked: AtomicU64::new(born), ..self.with_body(self.body.clone()) }
+    }
+
+    /// What it takes, in bytes; what its body was counted as does not count again.
+    pub fn weight(&self) -> u64 {
+        /// What the parts of an object and of its place take.
+        const OVERHEAD: u64 = 384;
+        /// What a field takes besides its text.
+        const FIELD: u64 = 72;
+        let text: usize =
+            self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let fields = self.head.headers.len() as u64 * FIELD + text as u64;
+        let tags = self.tags.len() as u64 * 8 + self.variant.len() as u64;
+        let body = match &self.body {
+            Body::Whole(whole) => whole.weight(),
+            Body::Filling(_) => 0,
+        };
+        OVERHEAD + fields + tags + body
+    }
+
+    /// True if it can be asked about.
+    pub fn has_validator(&self) -> bool {
+        update::has_validator(&self.head.headers)
+    }
+
+    /// True if it is too old for any use.
+    pub fn is_useless(&self, now: Duration) -> bool {
+        let useful = self.head.terms.useful_for(self.has_validator());
+        now.saturating_sub(self.head.terms.answered) > useful
+    }
+
+    /// The length of its body, once it is known.
+    pub fn length(&self) -> Option<u64> {
+        match &self.body {
+            Body::Whole(whole) => Some(whole.length()),
+            Body::Filling(filling) => filling.declared(),
+        }
+    }
+
+    pub(super) fn checked(&self) -> u64 {
+        self.checked.load(Ordering::Acquire)
+    }
+}
+
+/// The tags in a field: words apart by blanks or commas, hashed.
+pub fn tags(headers: &HeaderMap, field: Option<&HeaderName>) -> Box<[u64]> {
+    let Some(field) = field else { return Box::default() };
+    let lines = headers.get_all(field).iter().map(http::HeaderValue::as_bytes);
+    let words = lines.flat_map(|line| line.split(|c| matches!(c, b' ' | b',' | b'\t')));
+    let mut tags: Vec<u64> = words.filter(|word| !word.is_empty()).map(tag).take(MOST_TAGS).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    tags.into()
+}
+
+/// A tag as it is kept. Two tags with one hash are purged together, which costs a fetch and no more.
+pub fn tag(word: &[u8]) -> u64 {
+    // FNV-1a, 64 bits (RFC 9923): the same in every process, since tags go to disk.
+    word.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

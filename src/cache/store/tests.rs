@@ -1,0 +1,250 @@
+use super::body::{Budget, End, Filling, Next, Whole};
+use super::flight::{Boarding, Stage};
+use super::object::{Body, Object, tag};
+use super::purge::{Purge, Target};
+use super::{Found, Store};
+use crate::cache::rules::directives::RequestDirectives;
+use crate::cache::rules::freshness::Exchange;
+use crate::cache::rules::key::Key;
+use crate::cache::rules::storing::{Asked, storable};
+use crate::policy::cache::Settings;
+use crate::values::ByteSize;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+const NOW: Duration = Duration::from_secs(1_000_000);
+
+fn head(lines: &[(&str, &str)]) -> HeaderMap {
+    let pair = |(name, value): &(&str, &str)| {
+        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+    };
+    lines.iter().map(pair).collect()
+}
+
+fn key(url: &str) -> Arc<Key> {
+    Arc::new(Key::from_text(&format!("{url}\ndefault\nroute")).unwrap())
+}
+
+fn object(store: &Store, answer: &[(&str, &str)], request: &HeaderMap, body: &[u8]) -> Arc<Object> {
+    let mut answer = head(answer);
+    answer.insert("cache-control", HeaderValue::from_static("max-age=60"));
+    let asked = Asked { method: &Method::GET, directives: &RequestDirectives::default(), is_personal: false };
+    let exchange = Exchange { asked: NOW, answered: NOW };
+    let (storable, _) = storable(asked, (StatusCode::OK, &answer), exchange, &Settings::default()).unwrap();
+    let whole = Whole::new(&[Bytes::copy_from_slice(body)]);
+    let tags = super::object::tags(&answer, Some(&HeaderName::from_static("surrogate-key")));
+    Arc::new(Object::new(storable, request, Body::Whole(Arc::new(whole)), (tags, store.stamp())))
+}
+
+fn found(store: &Store, key: &Key, request: &HeaderMap) -> Option<(Vec<u8>, bool)> {
+    match store.find(key.as_str(), request) {
+        Found::Object { object, aged } => {
+            let Body::Whole(whole) = &object.body else { return None };
+            Some((whole.part(0, whole.length()).collect::<Vec<_>>().concat(), aged))
+        }
+        Found::OtherVariants(_) | Found::Nothing => None,
+    }
+}
+
+#[test]
+fn variants_are_kept_apart() {
+    let (store, key) = (Store::new(ByteSize::mib(8)), key("https://a/x"));
+    let (de, en, fr) = (
+        head(&[("accept-language", "de")]),
+        head(&[("accept-language", "en")]),
+        head(&[("accept-language", "fr")]),
+    );
+    for (request, body) in [(&de, "ja"), (&en, "yes")] {
+        let object = object(&store, &[("vary", "accept-language")], request, body.as_bytes());
+        assert!(store.put(&key, object, NOW));
+    }
+    assert_eq!(found(&store, &key, &de).unwrap().0, b"ja");
+    assert_eq!(found(&store, &key, &en).unwrap().0, b"yes");
+    assert!(matches!(store.find(key.as_str(), &fr), Found::OtherVariants(vary) if vary.names().len() == 1));
+    store.put(&key, object(&store, &[("vary", "accept-language")], &de, b"doch"), NOW);
+    assert_eq!(found(&store, &key, &de).unwrap().0, b"doch");
+    assert_eq!(store.keys(), 1);
+    for n in 0..200 {
+        let request = head(&[("accept-language", &format!("x-{n}"))]);
+        store.put(&key, object(&store, &[("vary", "accept-language")], &request, b""), NOW);
+    }
+    assert!(found(&store, &key, &de).is_none(), "the oldest variants have gone");
+}
+
+#[test]
+fn it_stays_within_its_bytes_and_a_scan_moves_nothing_that_is_asked_for() {
+    let store = Store::new(ByteSize::mib(4));
+    let (empty, body) = (HeaderMap::new(), vec![7; 32 << 10]);
+    let often = key("https://a/often");
+    store.put(&often, object(&store, &[], &empty, &body), NOW);
+    for n in 0..2000 {
+        assert!(found(&store, &often, &empty).is_some(), "after {n}");
+        let once = key(&format!("https://a/{n}"));
+        store.put(&once, object(&store, &[], &empty, &body), NOW);
+        assert!(store.bytes() <= 4 << 20);
+    }
+    assert!(store.keys() > 50);
+}
+
+#[test]
+fn purges_reach_what_they_name_and_nothing_that_came_later() {
+    let store = Store::new(ByteSize::mib(8));
+    let empty = HeaderMap::new();
+    let urls = ["https://a/x/1", "https://a/x/2", "https://a/y", "https://b/x/1"];
+    let all = [
+        Target::All,
+        Target::Host("a".into()),
+        Target::Prefix("https://a/x/".into()),
+        Target::Url(urls[3].into()),
+        Target::Tag(tag(b"t2")),
+    ];
+    let reached = [&[0, 1, 2, 3][..], &[0, 1, 2], &[0, 1], &[3], &[2]];
+    for (target, reached) in all.into_iter().zip(reached) {
+        for soft in [true, false] {
+            for (at, url) in urls.iter().enumerate() {
+                let tags = format!("t0 t{at}, t9");
+                store.put(&key(url), object(&store, &[("surrogate-key", &tags)], &empty, b"1"), NOW);
+            }
+            store.purge(&Purge { target: target.clone(), soft });
+            for (at, url) in urls.iter().enumerate() {
+                let (url, hit) = (key(url), reached.contains(&at));
+                for _ in 0..2 {
+                    let aged = found(&store, &url, &empty).map(|(_, aged)| aged);
+                    let expected = if hit { soft.then_some(true) } else { Some(false) };
+                    assert_eq!(aged, expected, "{target:?} soft {soft}: {}", urls[at]);
+                }
+                store.put(&url, object(&store, &[], &empty, b"2"), NOW);
+                assert_eq!(found(&store, &url, &empty), Some((b"2".to_vec(), false)));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_purged_while_it_came_is_not_kept() {
+    let (store, key, empty) = (Store::new(ByteSize::mib(8)), key("https://a/x"), HeaderMap::new());
+    let old = object(&store, &[], &empty, b"old");
+    store.purge(&Purge { target: Target::All, soft: false });
+    assert!(!store.put(&key, old, NOW));
+    assert!(found(&store, &key, &empty).is_none());
+}
+
+#[test]
+fn purges_that_are_carried_out_stay_in_force() {
+    let (store, empty) = (Store::new(ByteSize::mib(8)), HeaderMap::new());
+    let keys: Vec<_> = (0..10_000).map(|n| key(&format!("https://a/{n}"))).collect();
+    for key in &keys {
+        store.put(key, object(&store, &[], &empty, b"x"), NOW);
+    }
+    for key in &keys {
+        store.purge(&Purge { target: Target::Url(key.url().into()), soft: false });
+    }
+    assert!(keys.iter().all(|key| found(&store, key, &empty).is_none()));
+}
+
+#[tokio::test]
+async fn all_follow_one_writer_from_its_first_byte() {
+    let budget = Arc::new(Budget::new(1 << 20));
+    let filling = Arc::new(Filling::new(Some(6), 1 << 20, Arc::clone(&budget)));
+    let readers: Vec<_> = (0..100)
+        .map(|_| {
+            let mut reader = filling.follow().unwrap();
+            tokio::spawn(async move {
+                let mut got = Vec::new();
+                loop {
+                    match reader.next().await {
+                        Next::Piece(piece) => got.extend_from_slice(&piece),
+                        Next::End(end) => return (got, end),
+                    }
+                }
+            })
+        })
+        .collect();
+    assert!(filling.push(b"abc").await);
+    assert!(filling.push(b"def").await);
+    let whole = filling.finish(End::Whole).unwrap();
+    assert_eq!(whole.part(2, 3).collect::<Vec<_>>().concat(), b"cde");
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), (b"abcdef".to_vec(), End::Whole));
+    }
+    assert_eq!(budget.used(), 6);
+    drop(filling);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_or_is_too_short_is_no_whole() {
+    for (declared, end) in [(None, End::Broken), (Some(9), End::Whole)] {
+        let filling = Arc::new(Filling::new(declared, 100, Arc::new(Budget::new(100))));
+        let mut reader = filling.follow().unwrap();
+        filling.push(b"abc").await;
+        assert!(filling.finish(end).is_none());
+        assert!(matches!(reader.next().await, Next::Piece(_)));
+        assert!(matches!(reader.next().await, Next::End(End::Broken)));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_passes_through_a_window() {
+    let budget = Arc::new(Budget::new(1 << 30));
+    let filling = Arc::new(Filling::new(None, 1000, Arc::clone(&budget)));
+    let mut reader = filling.follow().unwrap();
+    let writer = tokio::spawn({
+        let filling = Arc::clone(&filling);
+        async move {
+            for _ in 0..1000 {
+                assert!(filling.push(&[1; 100]).await);
+            }
+            filling.finish(End::Whole)
+        }
+    });
+    let mut got = 0;
+    loop {
+        match reader.next().await {
+            Next::Piece(piece) => got += piece.len(),
+            Next::End(end) => break assert_eq!(end, End::Whole),
+        }
+        assert!(budget.used() <= 4000, "{}", budget.used());
+    }
+    assert_eq!(got, 100_000);
+    assert!(writer.await.unwrap().is_none());
+    assert!(filling.follow().is_none(), "the first bytes are gone");
+    drop(reader);
+    assert!(!filling.push(b"x").await, "nobody is left to go on for");
+}
+
+#[test]
+fn small_pieces_are_put_together() {
+    let pieces: Vec<Bytes> = (0..100_000_u32).map(|n| Bytes::from(vec![n as u8; 3])).collect();
+    let whole = Whole::new(&pieces);
+    assert_eq!(whole.length(), 300_000);
+    assert!(whole.piece(5).is_none());
+    assert_eq!(whole.part(0, 300_000).collect::<Vec<_>>().concat(), pieces.concat());
+    assert_eq!(whole.part(65_535, 2).collect::<Vec<_>>().concat(), &pieces.concat()[65_535..65_537]);
+}
+
+#[tokio::test]
+async fn one_fetches_and_the_others_follow() {
+    let store = Store::new(ByteSize::mib(8));
+    let Boarding::Fetch(seat) = store.flights.board(b"k", NOW) else { panic!() };
+    let Boarding::Follow(flight) = store.flights.board(b"k", NOW) else { panic!() };
+    let waiting = tokio::spawn(async move { flight.landed().await });
+    seat.flight.set(Stage::Private);
+    assert!(matches!(waiting.await.unwrap(), Stage::Private));
+    store.flights.leave(&seat);
+    assert!(matches!(store.flights.board(b"k", NOW), Boarding::Fetch(_)));
+}
+
+#[test]
+fn what_is_in_vain_is_tried_by_one_from_time_to_time() {
+    let flights = &Store::new(ByteSize::mib(8)).flights;
+    flights.note_in_vain(b"k", NOW);
+    assert!(matches!(flights.board(b"k", NOW + Duration::from_secs(9)), Boarding::Alone));
+    let later = NOW + Duration::from_secs(10);
+    assert!(matches!(flights.board(b"k", later), Boarding::Probe));
+    assert!(matches!(flights.board(b"k", later), Boarding::Alone));
+    flights.note_worthwhile(b"k");
+    assert!(matches!(flights.board(b"k", later), Boarding::Fetch(_)));
+}
