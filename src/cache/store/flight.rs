@@ -75,10 +75,13 @@ pub enum Boarding {
     Probe,
 }
 
+/// Flights by the key of what they fetch.
+type UnderWay = HashMap<Box<[u8]>, Arc<Flight>, RandomState>;
+
 /// The flights of a store.
 #[derive(Debug)]
 pub struct Flights {
-    shards: Box<[Mutex<HashMap<Box<[u8]>, Arc<Flight>, RandomState>>]>,
+    shards: Box<[Mutex<UnderWay>]>,
     /// Hashes of keys that are in vain, with when to try again in milliseconds.
     in_vain: quick_cache::sync::Cache<u64, Arc<AtomicU64>>,
     hasher: RandomState,

@@ -70,7 +70,7 @@ fn rfc9111_4_2_1_lifetimes() {
         ),
         (
             "4.2.2 explicit goes first",
-            format!("cache-control: max-age=0\nlast-modified: Sat, 06 Nov 1993 08:49:37 GMT"),
+            "cache-control: max-age=0\nlast-modified: Sat, 06 Nov 1993 08:49:37 GMT".to_owned(),
             (0, Source::MaxAge),
         ),
         ("nothing said", String::new(), (0, Source::Nothing)),
