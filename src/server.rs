@@ -257,6 +257,11 @@ fn count_endpoints(in_force: &InForce) {
             sum.endpoints += count.endpoints;
             sum.healthy += count.healthy;
             sum.ejected += upstream.ejected();
+            if let Some((count, limit)) = upstream.gate() {
+                let (in_flight, waiting, most, shed) = sum.room.unwrap_or_default();
+                let (more, wait) = (in_flight + count.in_flight, waiting + count.waiting);
+                sum.room = Some((more, wait, most + limit, shed + count.shed));
+            }
             if let Some((state, opened)) = upstream.breaker() {
                 let (open, before) = sum.breaker.unwrap_or_default();
                 sum.breaker = Some((open || state == breaker::State::Open, before + opened));

@@ -10,7 +10,7 @@ use super::oidc::OidcConfig;
 use super::passwords::PasswordsConfig;
 use super::revocations::RevocationsConfig;
 use super::signatures::config::{SignaturesConfig, SigningKeyConfig};
-use crate::values::{ByteSize, ConfigPath, Name, Problem, Quota, Rate, Secret, Sha256};
+use crate::values::{ByteSize, ConfigPath, Importance, Name, Problem, Quota, Rate, Secret, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::collections::BTreeMap;
@@ -81,6 +81,10 @@ pub struct PlanConfig {
     /// How many requests may come in a period, such as `1000000/month`. Default: the plan says nothing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
+    /// How much it matters that its callers' requests are answered, where an upstream's `limits` leave no room for
+    /// all. Default: `normal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance: Option<Importance>,
     /// How many requests may be in flight. Default: the plan says nothing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<NonZeroU32>,

@@ -9,8 +9,9 @@ use crate::runtime::snapshot::Host;
 use crate::runtime::{Listener, Route, Snapshot};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::TraceContext;
+use crate::upstream::shed::Turn;
 use crate::upstream::{Call, Choice, Endpoint, Outcome};
-use crate::values::{ListenerId, RouteId};
+use crate::values::{Importance, ListenerId, RouteId};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -69,6 +70,8 @@ pub struct Exchange {
     pub choice: Option<Choice>,
     /// What its breaker said, where there is one.
     pub call: Option<Call>,
+    /// Its room at the upstream, where that has limits.
+    pub turn: Option<Turn>,
     /// Whether what came of the attempt under way has been noted.
     pub noted: bool,
     /// What of the request decides about its endpoint.
@@ -151,6 +154,16 @@ impl RequestContext {
             self.exchange.attempt_began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let (upstream, _) = &self.snapshot.upstreams[at];
         upstream.note(choice.endpoint(), self.exchange.call.as_mut(), Outcome { failed, took });
+    }
+
+    /// How much it matters: by its route, or else by the caller's plan.
+    pub fn importance(&self) -> Importance {
+        let of_plan = || {
+            let name = self.policy.principal.as_deref()?.consumer.as_deref()?.plan.as_deref()?;
+            let mut plans = self.snapshot.config.plans.iter();
+            plans.find(|(known, _)| known.as_str() == name)?.1.importance
+        };
+        self.route().and_then(|route| route.importance).or_else(of_plan).unwrap_or_default()
     }
 
     /// What is left of the exchange's time.

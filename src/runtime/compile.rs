@@ -315,6 +315,7 @@ impl<'a> Work<'a> {
                 target,
                 timeouts: config.timeouts.clone(),
                 retry: config.retry.clone(),
+                importance: config.importance,
                 upgrades: config.upgrades.as_slice().into(),
                 pages,
                 metrics,

@@ -16,7 +16,7 @@ use crate::retained::Carried;
 use crate::routing::Router;
 use crate::telemetry::metrics::{ListenerMetrics, RouteMetrics, SnapshotGuard, UpstreamMetrics};
 use crate::upstream::Upstream;
-use crate::values::{ListenerId, Name, RouteId};
+use crate::values::{Importance, ListenerId, Name, RouteId};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Its own say in further attempts.
     pub retry: RouteRetry,
+    /// How much its requests matter.
+    pub importance: Option<Importance>,
     /// What its clients may upgrade to.
     pub upgrades: Box<[Upgrade]>,
     /// Its own error pages.

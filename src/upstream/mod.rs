@@ -15,6 +15,7 @@ pub mod peer;
 pub mod resolve;
 pub mod retry;
 mod set;
+pub mod shed;
 mod tls;
 
 pub use endpoint::{Choice, Endpoint, EndpointState};
@@ -26,7 +27,7 @@ pub use set::EndpointSet;
 use crate::config::model::dns::Dns;
 use crate::config::model::upstream as model;
 use crate::retained::{Retained, StableId};
-use crate::values::{ConfigPath, Finding, Name};
+use crate::values::{ConfigPath, Finding, Importance, Name};
 use balance::Sticky;
 use discovery::{Discovery, Source};
 use endpoint::DRAINING;
@@ -38,6 +39,7 @@ use live::{Endpoints, Live};
 use maker::Maker;
 use retry::Retries;
 use set::Choosing;
+use shed::{Gate, Turn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -61,6 +63,7 @@ pub struct Upstream {
     panicking: Arc<AtomicBool>,
     monitor: Option<Arc<Monitor>>,
     guard: Guard,
+    gate: Option<(Arc<Gate>, shed::Rules)>,
     /// Holds what must not be drawn anew by a reload.
     _sticky: Option<Arc<Sticky>>,
 }
@@ -130,6 +133,9 @@ impl Upstream {
             panicking,
             monitor,
             guard: Guard::new(name, config, retained),
+            gate: config.limits.as_ref().map(|limits| {
+                (retained.get_or(StableId::new("gate", name), Gate::default), shed::Rules::new(limits))
+            }),
             _sticky: sticky,
         };
         Ok((upstream, warnings))
@@ -186,6 +192,29 @@ impl Upstream {
         })
     }
 
+    /// Room for a request, if there is some without a wait; `Ok(None)` where it has no limits.
+    ///
+    /// # Errors
+    /// There is none: [`Self::wait`] for it.
+    #[expect(clippy::result_unit_err, reason = "there is nothing to say but that there is none")]
+    pub fn enter(&self) -> Result<Option<Turn>, ()> {
+        match &self.gate {
+            None => Ok(None),
+            Some((gate, rules)) => gate.try_enter(rules).map(Some).ok_or(()),
+        }
+    }
+
+    /// Room for a request, after a while; `None` if it is shed.
+    pub async fn wait(&self, importance: Importance) -> Option<Turn> {
+        let (gate, rules) = self.gate.as_ref()?;
+        gate.enter(rules, importance).await
+    }
+
+    /// How many requests it has and how many there may be; none where it has no limits.
+    pub fn gate(&self) -> Option<(shed::Count, usize)> {
+        self.gate.as_ref().map(|(gate, rules)| (gate.count(), gate.limit(rules)))
+    }
+
     /// Whether a request may be sent to it; none where it has no breaker.
     ///
     /// # Errors
@@ -196,6 +225,9 @@ impl Upstream {
 
     /// Notes what came of an attempt at this endpoint.
     pub fn note(&self, endpoint: &Endpoint, call: Option<&mut Call>, outcome: Outcome) {
+        if let Some((gate, rules)) = &self.gate {
+            gate.note(rules, outcome.took, outcome.failed);
+        }
         self.guard.note(endpoint, &self.endpoints.load(), call, outcome);
     }
 

@@ -4,6 +4,7 @@
 mod address;
 mod finding;
 mod id;
+mod importance;
 mod name;
 mod network;
 pub mod pem;
@@ -22,6 +23,7 @@ mod zone;
 pub use address::EndpointAddress;
 pub use finding::{ConfigPath, Finding, Severity, Step};
 pub use id::{ListenerId, RouteId};
+pub use importance::Importance;
 pub use name::Name;
 pub use network::Network;
 pub use percent::Percent;

@@ -181,3 +181,44 @@ fn who_answers_sooner_gets_more() {
     let slow = origins[0].received().len();
     assert!(slow <= 10, "{slow} of 80 went to the slow one, and 20 are its share");
 }
+
+/// An origin that answers what it holds when told to; then those that come later at once.
+fn holding() -> (Origin, Arc<AtomicBool>) {
+    let open = Arc::<AtomicBool>::default();
+    let is_open = Arc::clone(&open);
+    let origin = Origin::start(move |_, stream| {
+        wait_until("it is let go", || is_open.load(Ordering::SeqCst));
+        stream.write_all(&answer("200 OK", "", "")).is_ok()
+    });
+    (origin, open)
+}
+
+#[test]
+fn what_an_upstream_has_no_room_for_waits_or_is_shed_and_all_room_comes_back() {
+    let (origin, open) = holding();
+    let limits = "limits: { requests: 2, waiting: 1, wait: 20s }";
+    let gateway = gateway(&format!("endpoints: ['{}'], {limits}", origin.address()));
+    let ask = |client: &mut Client| client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut inside = [(); 2].map(|()| Client::new(gateway.web()));
+    inside.iter_mut().for_each(ask);
+    wait_until("two are in flight", || metric(&gateway, "tollgate_upstream_in_flight") == 2.0);
+    let mut waiting = Client::new(gateway.web());
+    ask(&mut waiting);
+    wait_until("one waits", || metric(&gateway, "tollgate_upstream_waiting") == 1.0);
+    let mut late = Client::new(gateway.web());
+    for _ in 0..3 {
+        let answer = late.get("a", "/", "");
+        assert_eq!((answer.status, answer.code().as_str()), (503, "upstream_overloaded"));
+        assert_eq!(answer.field("retry-after"), Some("1"));
+        assert!(!answer.closes(), "a refusal keeps the connection");
+    }
+    assert_eq!(metric(&gateway, "tollgate_upstream_shed_total"), 3.0);
+    // One of those inside goes away, and the one that waits has its turn.
+    let [gone, mut stays] = inside;
+    gone.abort();
+    wait_until("the one that waited is inside", || metric(&gateway, "tollgate_upstream_waiting") == 0.0);
+    open.store(true, Ordering::SeqCst);
+    assert_eq!((stays.read(false).status, waiting.read(false).status), (200, 200));
+    wait_until("nothing is in flight", || metric(&gateway, "tollgate_upstream_in_flight") == 0.0);
+    assert_eq!(late.get("a", "/", "").status, 200);
+}

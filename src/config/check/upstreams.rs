@@ -6,10 +6,10 @@ use super::{Findings, section};
 use crate::config::Config;
 use crate::config::model::route::{Route, Target};
 use crate::config::model::upstream::{
-    Balance, Breaker, Condition, Discover, HashKey, HostRewrite, PassiveHealth, Probe, Protocol, SameSite,
-    StickyCookie, Tls, Upstream, Verify,
+    Balance, Breaker, Condition, Discover, HashKey, HostRewrite, Limits, PassiveHealth, Probe, Protocol,
+    SameSite, StickyCookie, Tls, Upstream, Verify,
 };
-use crate::values::{ConfigPath, EndpointAddress, Name, Percent, Problem};
+use crate::values::{ConfigPath, Duration, EndpointAddress, Name, Percent, Problem};
 use std::collections::HashMap;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
@@ -75,6 +75,9 @@ fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
         some_time(time, &at, field, findings);
     }
     some_time(upstream.idle_timeout, path, "idle_timeout", findings);
+    if let Some(most) = &upstream.limits {
+        limits(most, times.total, &path.key("limits"), findings);
+    }
     if let Some(rules) = &upstream.breaker {
         breaker(rules, &path.key("breaker"), findings);
     }
@@ -129,6 +132,16 @@ fn discover(from: &Discover, upstream: &Upstream, path: &ConfigPath, findings: &
         let problem = Problem::new(format!("`{name}` is not the name of a service"))
             .remedy("write it as `_http._tcp.orders.internal`, without a port");
         findings.error(path.key("discover").key("srv"), problem);
+    }
+}
+
+fn limits(limits: &Limits, total: Duration, path: &ConfigPath, findings: &mut Findings) {
+    some_time(limits.wait, path, "wait", findings);
+    number(limits.waiting.into(), (0, 100_000), path, "waiting", findings);
+    if limits.wait > Duration::from_secs(60).min(total) {
+        let problem = Problem::new(format!("a request cannot wait for {}", limits.wait))
+            .remedy("write a time of at most a minute that is within `timeouts.total`");
+        findings.error(path.key("wait"), problem);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::upstream::RouteRetry;
 use crate::policy::config::Policies;
-use crate::values::{Duration, Name, Network, Problem};
+use crate::values::{Duration, Importance, Name, Network, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::collections::BTreeMap;
@@ -32,6 +32,9 @@ pub struct Route {
     /// What happens when an endpoint fails, over the upstream's own.
     #[serde(default)]
     pub retry: RouteRetry,
+    /// How much it matters that its requests are answered, where the upstream's `limits` leave no room for all:
+    /// `low`, `normal` or `high`. Default: what the caller's plan says, or `normal`.
+    pub importance: Option<Importance>,
     /// Protocols that a client may upgrade its connection to here; what else it asks for is not
     /// passed on. Default `[websocket]`; `[]` for none.
     #[serde(default = "websocket")]

@@ -1,6 +1,6 @@
 //! Which endpoint gets the request, and what happens when it does not answer the door.
 
-use super::retry;
+use super::{respond, retry};
 use crate::config::model::route::Sticky;
 use crate::config::model::upstream::Condition;
 use crate::message::{hop_by_hop, websocket};
@@ -40,7 +40,21 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
             return Ok(false);
         }
     };
+    // A tunnel is in flight for hours, and says nothing of how long answers take.
+    let turn = match if cx.upgrade { Ok(None) } else { compiled.enter() } {
+        Ok(turn) => turn,
+        Err(()) => match Box::pin(compiled.wait(cx.importance())).await {
+            Some(turn) => Some(turn),
+            None => {
+                // Nobody was asked: it costs nothing at the limits either.
+                respond::give_back(cx);
+                Box::pin(reply::reject(gateway, session, cx, &shed())).await?;
+                return Ok(false);
+            }
+        },
+    };
     let choice = compiled.choose(hint, &[]);
+    cx.exchange.turn = turn;
     cx.exchange.call = call;
     cx.exchange.upstream = Some(upstream);
     cx.exchange.total = total;
@@ -59,6 +73,13 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
     let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title);
     Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
     Ok(false)
+}
+
+/// The upstream has as many requests as it can have.
+fn shed() -> Rejection {
+    let title = "There is too much to do for now";
+    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_overloaded", title)
+        .header(RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
 /// The breaker is open: nobody is asked.

@@ -149,6 +149,14 @@ pub fn pass_body(
     chain.map_or(Ok(()), |chain| chain.on_response_body(body, end, policy))
 }
 
+/// What limits took of what they count, they give back: the request is refused for want of room.
+pub fn give_back(cx: &mut RequestContext) {
+    let (chain, policy) = chain(cx);
+    if let Some(chain) = chain {
+        chain.give_back(policy);
+    }
+}
+
 /// The policies that see the answer: the route's or, without a route, the listener's layer.
 fn chain(cx: &mut RequestContext) -> (Option<&Chain>, &mut PolicyContext) {
     let listener = cx.listener_id();

@@ -222,6 +222,12 @@ impl State {
                 scrape.add(&table::BREAKER_OPEN, &[upstream], f64::from(u8::from(open)));
                 scrape.add(&table::BREAKER_OPENED, &[upstream], opened as f64);
             }
+            if let Some((in_flight, waiting, limit, shed)) = count.room {
+                scrape.add(&table::UPSTREAM_IN_FLIGHT, &[upstream], in_flight as f64);
+                scrape.add(&table::UPSTREAM_WAITING, &[upstream], waiting as f64);
+                scrape.add(&table::UPSTREAM_LIMIT, &[upstream], limit as f64);
+                scrape.add(&table::UPSTREAM_SHED, &[upstream], shed as f64);
+            }
             if let Some(failures) = count.failures {
                 scrape.add(&table::DISCOVERY_FAILURES, &[upstream], failures as f64);
             }

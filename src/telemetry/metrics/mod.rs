@@ -102,6 +102,8 @@ pub struct EndpointCount {
     pub failures: Option<u64>,
     /// Those that are left out because their requests failed.
     pub ejected: usize,
+    /// Of an upstream with limits: in flight, waiting, how many there may be, and how many were shed.
+    pub room: Option<(usize, usize, usize, u64)>,
     /// Whether a breaker is open, and how often one opened, where there is one.
     pub breaker: Option<(bool, u64)>,
 }

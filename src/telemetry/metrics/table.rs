@@ -58,6 +58,14 @@ table! {
         "1 while the upstream's breaker answers in its place, 0 while requests or trials go to it.";
     BREAKER_OPENED COUNTER "tollgate_upstream_breaker_opened_total" ["upstream"]
         "How often the upstream's breaker opened.";
+    UPSTREAM_LIMIT GAUGE "tollgate_upstream_limit" ["upstream"]
+        "How many requests may be in flight at an upstream with limits.";
+    UPSTREAM_WAITING GAUGE "tollgate_upstream_waiting" ["upstream"]
+        "Requests that wait for room at an upstream with limits.";
+    UPSTREAM_IN_FLIGHT GAUGE "tollgate_upstream_in_flight" ["upstream"]
+        "Requests in flight at an upstream with limits.";
+    UPSTREAM_SHED COUNTER "tollgate_upstream_shed_total" ["upstream"]
+        "Requests that found no room at an upstream with limits in time.";
     DISCOVERY_FAILURES COUNTER "tollgate_discovery_failures_total" ["upstream"]
         "How often endpoints could not be looked for; those found last are kept.";
     STORE_CONNECTED GAUGE "tollgate_store_connected" ["store"]

@@ -260,8 +260,14 @@ fn full() -> (Arc<Metrics>, impl Sized) {
             accept_errors: 1,
         })
     }));
-    let count =
-        EndpointCount { endpoints: 3, healthy: 2, failures: Some(1), ejected: 1, breaker: Some((true, 4)) };
+    let count = EndpointCount {
+        endpoints: 3,
+        healthy: 2,
+        failures: Some(1),
+        ejected: 1,
+        breaker: Some((true, 4)),
+        room: Some((9, 2, 16, 8)),
+    };
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
     let store = StoreCount { connected: true, connect_failures: 2, calls: vec![("answered", 5)] };
     metrics.set_stores_source(Box::new(move || [("shared".to_owned(), store.clone())].into()));
@@ -317,6 +323,8 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_retries_total{upstream=\"a\"} 1",
         "tollgate_upstream_healthy{upstream=\"a\"} 2",
         "tollgate_upstream_ejected{upstream=\"a\"} 1",
+        "tollgate_upstream_limit{upstream=\"a\"} 16",
+        "tollgate_upstream_shed_total{upstream=\"a\"} 8",
         "tollgate_upstream_breaker_open{upstream=\"a\"} 1",
         "tollgate_upstream_breaker_opened_total{upstream=\"a\"} 4",
         "tollgate_retries_barred_total{upstream=\"a\"} 1",

@@ -5,6 +5,7 @@ mod breaker;
 mod discover;
 mod endpoint;
 mod health;
+mod limits;
 mod retry;
 mod tls;
 
@@ -15,6 +16,7 @@ pub use endpoint::Endpoint;
 pub use health::{
     ActiveHealth, GrpcProbe, Health, HttpProbe, PassiveHealth, Probe, StatusRange, SuccessRate,
 };
+pub use limits::{Between, Limits, MostRequests};
 pub use retry::{Backoff, Condition, Retry, RouteRetry};
 pub use tls::{ClientCertificate, Tls, Verify};
 
@@ -58,6 +60,9 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// When requests are refused at once, because too many before them failed or were slow. Default: never.
     pub breaker: Option<Breaker>,
+    /// How many requests it has at once, and how many wait; others are answered with 503 at once. `{}` finds out
+    /// how many. Default: no limit.
+    pub limits: Option<Limits>,
     /// How long things may take.
     #[serde(default)]
     pub timeouts: Timeouts,
