@@ -53,26 +53,36 @@ impl EndpointSet {
             |at: usize| by.tried.iter().any(|it| Arc::ptr_eq(&it.state, &self.endpoints[at].state));
         let fresh = |at: usize| by.tried.is_empty() || !is_tried(at);
         let well = |at: usize| self.is_open(at, by, by.ejects) && fresh(at);
+        let open = |at: usize| self.is_open(at, by, by.ejects);
         let at = self
-            .pick(by, |at| well(at) && self.is_warm(at, by))
-            .or_else(|| if by.slow_start > 0 { self.pick(by, well) } else { None })
+            .of_first_tier(|tier| {
+                // Who is not warm yet gives way to others of its own tier, not to those that stand by.
+                let warm = self.pick(by, tier, |at| well(at) && self.is_warm(at, by));
+                warm.or_else(|| if by.slow_start > 0 { self.pick(by, tier, well) } else { None })
+            })
             .or_else(|| {
-                if by.tried.is_empty() { None } else { self.pick(by, |at| self.is_open(at, by, by.ejects)) }
+                if by.tried.is_empty() { None } else { self.of_first_tier(|tier| self.pick(by, tier, open)) }
             })
             // Rather one that failed lately than none.
-            .or_else(|| if by.ejects { self.pick(by, |at| self.is_open(at, by, false)) } else { None })?;
+            .or_else(|| {
+                let any = |at: usize| self.is_open(at, by, false);
+                if by.ejects { self.of_first_tier(|tier| self.pick(by, tier, any)) } else { None }
+            })?;
         Some(Choice::new(&self.endpoints[at]))
     }
 
-    fn pick(&self, by: &Choosing<'_>, fits: impl Fn(usize) -> bool) -> Option<usize> {
-        let load = Load(&self.endpoints, by.now);
+    /// What is found in the first priority in which there is anything. None stands for all, where all are one.
+    fn of_first_tier(&self, find: impl Fn(Option<u8>) -> Option<usize>) -> Option<usize> {
         if self.tiers.len() <= 1 {
-            return self.balancer.pick(by.hint, &load, fits);
+            return find(None);
         }
-        let of = |tier: u8| {
-            self.balancer.pick(by.hint, &load, |at| self.endpoints[at].priority == tier && fits(at))
-        };
-        self.tiers.iter().find_map(|tier| of(*tier))
+        self.tiers.iter().find_map(|tier| find(Some(*tier)))
+    }
+
+    fn pick(&self, by: &Choosing<'_>, tier: Option<u8>, fits: impl Fn(usize) -> bool) -> Option<usize> {
+        let load = Load(&self.endpoints, by.now);
+        let is_of = |at: usize| tier.is_none_or(|tier| self.endpoints[at].priority == tier);
+        self.balancer.pick(by.hint, &load, |at| is_of(at) && fits(at))
     }
 
     fn is_open(&self, at: usize, by: &Choosing<'_>, ejects: bool) -> bool {

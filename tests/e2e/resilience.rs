@@ -164,6 +164,21 @@ fn the_next_priority_is_asked_when_the_first_has_nobody() {
 }
 
 #[test]
+fn who_is_not_warm_yet_leaves_nothing_to_the_next_priority() {
+    let status = Arc::new(AtomicU16::new(200));
+    let origins = [answering(&status), answering(&status)];
+    let endpoints = format!(
+        "endpoints: ['{}', {{ address: '{}', priority: 1 }}]",
+        origins[0].address(),
+        origins[1].address()
+    );
+    // All are new, and will be for as long as this takes.
+    let gateway = gateway(&format!("{endpoints}, slow_start: 1h"));
+    assert_eq!(statuses(&gateway, 200), [200; 200]);
+    assert_eq!((origins[0].received().len(), origins[1].received().len()), (200, 0));
+}
+
+#[test]
 fn who_answers_sooner_gets_more() {
     let origins: Vec<Origin> = (0..4)
         .map(|at| {
