@@ -193,8 +193,7 @@ impl Bound {
     }
 
     fn most(&self, cx: &PolicyContext) -> Option<u32> {
-        let plan = || cx.principal.as_deref()?.consumer.as_deref()?.plan.as_deref();
-        self.plans.as_ref().and_then(|plans| plans.get(plan()?)).copied().or(self.max)
+        self.plans.as_ref().and_then(|plans| plans.get(cx.plan()?)).copied().or(self.max)
     }
 
     /// Its name.

@@ -97,6 +97,11 @@ impl PolicyContext {
         self.request_id.as_ref().map_or("", RequestId::as_str)
     }
 
+    /// The name of the caller's plan, if it has one.
+    pub fn plan(&self) -> Option<&str> {
+        self.principal.as_deref()?.consumer.as_deref()?.plan.as_deref()
+    }
+
     /// A policy has to see the request's body whole; its `on_request_body` will.
     pub fn need_body(&mut self, need: WholeBody) {
         self.body_need = Some(self.body_need.map_or(need, |known| known.and(need)));

@@ -158,11 +158,7 @@ impl RequestContext {
 
     /// How much it matters: by its route, or else by the caller's plan.
     pub fn importance(&self) -> Importance {
-        let of_plan = || {
-            let name = self.policy.principal.as_deref()?.consumer.as_deref()?.plan.as_deref()?;
-            let mut plans = self.snapshot.config.plans.iter();
-            plans.find(|(known, _)| known.as_str() == name)?.1.importance
-        };
+        let of_plan = || self.snapshot.identity.plans().get(self.policy.plan()?)?.importance;
         self.route().and_then(|route| route.importance).or_else(of_plan).unwrap_or_default()
     }
 

@@ -39,7 +39,7 @@ use live::{Endpoints, Live};
 use maker::Maker;
 use retry::Retries;
 use set::Choosing;
-use shed::{Gate, Turn};
+use shed::{Entry, Gate, Turn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -192,15 +192,11 @@ impl Upstream {
         })
     }
 
-    /// Room for a request, if there is some without a wait; `Ok(None)` where it has no limits.
-    ///
-    /// # Errors
-    /// There is none: [`Self::wait`] for it.
-    #[expect(clippy::result_unit_err, reason = "there is nothing to say but that there is none")]
-    pub fn enter(&self) -> Result<Option<Turn>, ()> {
+    /// Room for a request, if there is some without a wait; where there is none, [`Self::wait`] for it.
+    pub fn enter(&self) -> Entry {
         match &self.gate {
-            None => Ok(None),
-            Some((gate, rules)) => gate.try_enter(rules).map(Some).ok_or(()),
+            None => Entry::Unlimited,
+            Some((gate, rules)) => gate.try_enter(rules).map_or(Entry::Full, Entry::Room),
         }
     }
 

@@ -25,8 +25,8 @@ pub struct Allowance {
     max: Option<Quota>,
     /// By the plan's name, where plans count.
     plans: Option<HashMap<Box<str>, Quota>>,
-    /// By period.
-    windows: [Window; Period::ALL.len()],
+    /// By period, and what its keys are digested with.
+    windows: [(Window, Box<str>); Period::ALL.len()],
     rolling: bool,
     zone: Zone,
     cost: Cost,
@@ -72,13 +72,17 @@ impl Allowance {
         let (true, Ok(key), Ok(cost)) = (found.is_empty(), key, cost) else { return Err(found) };
         let name: Box<str> = config.name.as_ref().map_or_else(|| key.as_str(), Name::as_str).into();
         let place = env.place.borrow();
-        let id = format!("{place}/{name}/{}", key.as_str()).into();
+        let id: Arc<str> = format!("{place}/{name}/{}", key.as_str()).into();
         let metrics = match &env.metrics {
             Some(metrics) => metrics.limit(&place.to_string(), &name),
             None => Arc::new(LimitMetrics::unseen()),
         };
         let rolling = config.window == WindowConfig::Rolling;
-        let windows = Period::ALL.map(|period| Window::new(period, &config.zone, rolling));
+        let how = if rolling { "rolling" } else { "calendar" };
+        // A plan with another period counts by itself.
+        let windows = Period::ALL.map(|period| {
+            (Window::new(period, &config.zone, rolling), format!("{id}/{how}/{period}").into())
+        });
         let (max, zone, shadow, fields) = (config.max, config.zone.clone(), config.shadow, config.fields);
         Ok(Self { name, key, id, max, plans, windows, rolling, zone, cost, shadow, fields, metrics })
     }
@@ -99,6 +103,10 @@ impl Allowance {
 
     /// The window of a period.
     pub(super) const fn window(&self, period: Period) -> &Window {
+        &self.counted(period).0
+    }
+
+    const fn counted(&self, period: Period) -> &(Window, Box<str>) {
         let [minute, hour, day, week, month] = &self.windows;
         match period {
             Period::Minute => minute,
@@ -109,12 +117,9 @@ impl Allowance {
         }
     }
 
-    /// The key, and the period: a plan with another one counts by itself.
     fn digest(&self, period: Period, head: &RequestHeader, cx: &PolicyContext) -> Digest {
-        let rolling = if self.rolling { "rolling" } else { "calendar" };
-        let id = format!("{}/{rolling}/{period}", self.id);
         let mut digest = Digest::default();
-        let whole = self.key.sha256(&id, head, cx);
+        let whole = self.key.sha256(&self.counted(period).1, head, cx);
         digest.iter_mut().zip(whole.bytes()).for_each(|(to, from)| *to = *from);
         digest
     }
@@ -125,8 +130,7 @@ impl Allowance {
     }
 
     fn quota_of(&self, cx: &PolicyContext) -> Option<Quota> {
-        let plan = || cx.principal.as_deref()?.consumer.as_deref()?.plan.as_deref();
-        self.plans.as_ref().and_then(|plans| plans.get(plan()?)).copied().or(self.max)
+        self.plans.as_ref().and_then(|plans| plans.get(cx.plan()?)).copied().or(self.max)
     }
 
     pub(super) const fn cost(&self) -> &Cost {
@@ -180,10 +184,8 @@ impl Allowance {
             return format!("{}: does not concern this caller", self.name);
         };
         let mut text = format!("{}: {quota}", self.name);
-        let plan = cx.principal.as_deref().and_then(|caller| caller.consumer.as_deref()?.plan.as_deref());
-        if let Some(plan) =
-            plan.filter(|plan| self.plans.as_ref().is_some_and(|plans| plans.contains_key(*plan)))
-        {
+        let counts = |plan: &&str| self.plans.as_ref().is_some_and(|plans| plans.contains_key(*plan));
+        if let Some(plan) = cx.plan().filter(counts) {
             text.push_str(&format!(" by plan `{plan}`"));
         }
         if self.rolling {

@@ -147,8 +147,7 @@ impl Limit {
     }
 
     fn pace_of(&self, cx: &PolicyContext) -> Option<Pace> {
-        let plan = || cx.principal.as_deref()?.consumer.as_deref()?.plan.as_deref();
-        let of_plan = self.plans.as_ref().and_then(|plans| plans.get(plan()?)).copied();
+        let of_plan = self.plans.as_ref().and_then(|plans| plans.get(cx.plan()?)).copied();
         of_plan.or(self.pace.map(|(_, pace)| pace))
     }
 
@@ -232,8 +231,7 @@ impl Limit {
     /// In words, for who explains it: `client_ip: 100/s, 200 at once`.
     pub fn explain(&self, cx: &PolicyContext) -> String {
         let mut text = format!("{}: ", self.name);
-        let plan = cx.principal.as_deref().and_then(|caller| caller.consumer.as_deref()?.plan.as_deref());
-        match (self.pace_of(cx), plan) {
+        match (self.pace_of(cx), cx.plan()) {
             (None, _) => text.push_str("does not concern this caller"),
             (Some(pace), Some(plan)) if self.plans.as_ref().is_some_and(|plans| plans.contains_key(plan)) => {
                 text.push_str(&format!("plan `{plan}`, {} at once", pace.burst()));

@@ -9,6 +9,7 @@ use crate::proxy::{Gateway, RequestContext, reply, stream, tunnel};
 use crate::rejection::Rejection;
 use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
+use crate::upstream::shed::Entry;
 use crate::upstream::{Asking, peer};
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -41,17 +42,19 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
         }
     };
     // A tunnel is in flight for hours, and says nothing of how long answers take.
-    let turn = match if cx.upgrade { Ok(None) } else { compiled.enter() } {
-        Ok(turn) => turn,
-        Err(()) => match Box::pin(compiled.wait(cx.importance())).await {
-            Some(turn) => Some(turn),
-            None => {
+    let entry = if cx.upgrade { Entry::Unlimited } else { compiled.enter() };
+    let turn = match entry {
+        Entry::Unlimited => None,
+        Entry::Room(turn) => Some(turn),
+        Entry::Full => {
+            let Some(turn) = Box::pin(compiled.wait(cx.importance())).await else {
                 // Nobody was asked: it costs nothing at the limits either.
                 respond::give_back(cx);
                 Box::pin(reply::reject(gateway, session, cx, &shed())).await?;
                 return Ok(false);
-            }
-        },
+            };
+            Some(turn)
+        }
     };
     let choice = compiled.choose(hint, &[]);
     cx.exchange.turn = turn;

@@ -96,6 +96,17 @@ impl fmt::Debug for Gate {
     }
 }
 
+/// Whether there is room without a wait.
+#[derive(Debug)]
+pub enum Entry {
+    /// There is no limit.
+    Unlimited,
+    /// There is.
+    Room(Turn),
+    /// There is none, or others wait for it.
+    Full,
+}
+
 /// How a gate is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -155,10 +166,7 @@ impl Gate {
     pub async fn enter(self: &Arc<Self>, rules: &Rules, importance: Importance) -> Option<Turn> {
         let turn = match self.ask(rules, importance) {
             Ok(turn) => Some(turn),
-            Err(Some(coming)) => {
-                tokio::time::timeout(rules.wait, coming).await.ok().and_then(std::result::Result::ok)
-            }
-            Err(None) => None,
+            Err(coming) => tokio::time::timeout(rules.wait, coming).await.ok().and_then(Result::ok),
         };
         if turn.is_none() {
             self.shed.fetch_add(1, Ordering::Relaxed);
@@ -166,12 +174,8 @@ impl Gate {
         turn
     }
 
-    /// Room, or where it will come, or nothing.
-    fn ask(
-        self: &Arc<Self>,
-        rules: &Rules,
-        importance: Importance,
-    ) -> Result<Turn, Option<oneshot::Receiver<Turn>>> {
+    /// Room, or where it will come; that ends at once for whoever is shed.
+    fn ask(self: &Arc<Self>, rules: &Rules, importance: Importance) -> Result<Turn, oneshot::Receiver<Turn>> {
         let mut core = self.core.lock();
         let now = self.now();
         self.expire(&mut core, now, rules);
@@ -182,15 +186,12 @@ impl Gate {
             return Ok(self.turn(rules));
         }
         let (turn, coming) = oneshot::channel();
-        let pushed = core.queue.push(now, importance, turn, rules.waiting);
-        let out = match pushed {
-            Ok(()) => return Err(Some(coming)),
-            Err(out) => out,
-        };
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        // Whoever was put out learns it by the end of its channel; it may be this one.
-        drop(out);
-        Err(Some(coming))
+        if let Err(out) = core.queue.push(now, importance, turn, rules.waiting) {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            // Whoever was put out learns it by the end of its channel; it may be this one.
+            drop(out);
+        }
+        Err(coming)
     }
 
     /// Puts out who has waited for too long, and forgets who has gone.
