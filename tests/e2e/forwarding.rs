@@ -39,6 +39,17 @@ fn a_request_arrives_with_its_forwarding_fields() {
 }
 
 #[test]
+fn the_usual_word_on_a_connection_is_for_one_hop_too() {
+    let origin = Origin::saying("");
+    let gateway = gateway(&origin, "");
+    for word in ["close", "keep-alive", "Keep-Alive\r\nConnection: close"] {
+        let answer = send(gateway.web(), &format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: {word}\r\n\r\n"));
+        assert_eq!(answer.status, 200, "{word}");
+        assert_eq!(origin.last().fields("connection"), [""; 0], "{word}");
+    }
+}
+
+#[test]
 fn a_trusted_proxy_is_believed() {
     let origin = Origin::saying("");
     let gateway = Gateway::start(&format!(

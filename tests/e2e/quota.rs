@@ -75,6 +75,13 @@ fn a_quota_by_plan_is_used_up_and_says_so() {
     gateway.rewrite(&config(&origin, &by_plan("{ gold: { quota: 5/month }, free: { quota: 1/day } }")));
     assert_eq!(gateway.reload().status, 200);
     assert_eq!(statuses(&mut client, ACME, 3), [200, 200, 429]);
+    // Another period counts by itself, and takes nothing away from the one before.
+    for (quota, expected) in [("2/day", [200, 200, 429]), ("6/month", [200, 429, 429])] {
+        let plans = format!("{{ gold: {{ quota: {quota} }}, free: {{ quota: 1/day }} }}");
+        gateway.rewrite(&config(&origin, &by_plan(&plans)));
+        assert_eq!(gateway.reload().status, 200);
+        assert_eq!(statuses(&mut client, ACME, 3), expected, "{quota}");
+    }
 }
 
 #[test]

@@ -237,3 +237,53 @@ fn what_an_upstream_has_no_room_for_waits_or_is_shed_and_all_room_comes_back() {
     wait_until("nothing is in flight", || metric(&gateway, "tollgate_upstream_in_flight") == 0.0);
     assert_eq!(late.get("a", "/", "").status, 200);
 }
+
+#[test]
+fn who_matters_more_has_the_place_of_who_matters_less_which_costs_nothing() {
+    const LOW: &str = "x-api-key: key-of-low-01234567890\r\n";
+    const HIGH: &str = "x-api-key: key-of-high-0123456789\r\n";
+    let by_plan = ("all: { to: origin }", ["/", "/"]);
+    let by_route = (
+        "low: { match: { path: /low }, importance: low, to: origin }, high: { match: { path: /high }, importance: high, to: origin }",
+        ["/low", "/high"],
+    );
+    for (routes, [low, high]) in [by_plan, by_route] {
+        let (origin, open) = holding();
+        let policies = "authenticate: { any_of: [{ api_key: { header: x-api-key } }] }, rate_limit: { key: consumer, rate: 2/h }";
+        let plans = if low == high {
+            "{ less: { importance: low }, more: { importance: high } }"
+        } else {
+            "{ less: {}, more: {} }"
+        };
+        let gateway = Gateway::start(&format!(
+            "admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
+             listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+             upstreams: {{ origin: {{ endpoints: ['{}'], limits: {{ requests: 1, waiting: 1, wait: 20s }} }} }}\n\
+             plans: {plans}\n\
+             consumers: {{ low: {{ plan: less, credentials: [{{ api_key: {{ key: key-of-low-01234567890 }} }}] }}, \
+             high: {{ plan: more, credentials: [{{ api_key: {{ key: key-of-high-0123456789 }} }}] }} }}\n\
+             policies: {{ defaults: {{ {policies} }} }}\nroutes: {{ {routes} }}\n",
+            origin.address()
+        ));
+        let begin = |path: &str, who: &str| {
+            let mut client = Client::new(gateway.web());
+            client.write(format!("GET {path} HTTP/1.1\r\nhost: a\r\n{who}\r\n"));
+            client
+        };
+        let mut inside = begin(high, HIGH);
+        wait_until("one is in flight", || metric(&gateway, "tollgate_upstream_in_flight") == 1.0);
+        let mut less = begin(low, LOW);
+        wait_until("one waits", || metric(&gateway, "tollgate_upstream_waiting") == 1.0);
+        let mut more = begin(high, HIGH);
+        let put_out = less.read(false);
+        assert_eq!((put_out.status, put_out.code().as_str()), (503, "upstream_overloaded"), "{routes}");
+        // Where nobody matters less there is nobody to put out.
+        assert_eq!(begin(low, LOW).read(false).status, 503, "{routes}");
+        open.store(true, Ordering::SeqCst);
+        assert_eq!((inside.read(false).status, more.read(false).status), (200, 200), "{routes}");
+        wait_until("nothing is in flight", || metric(&gateway, "tollgate_upstream_in_flight") == 0.0);
+        // Two were asked for and shed, and both units are there.
+        let statuses = [(); 3].map(|()| begin(low, LOW).read(false).status);
+        assert_eq!(statuses, [200, 200, 429], "{routes}");
+    }
+}
