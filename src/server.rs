@@ -1,6 +1,7 @@
 //! The composition root: builds everything once and hands it to Pingora's `Server`. The one file
 //! that knows all rooms.
 
+mod counts;
 mod stop;
 mod upgrade;
 
@@ -12,20 +13,16 @@ use crate::background::upkeep::{FIRST_ANSWERS, Keeper, Upkeep};
 use crate::background::{Cause, IdentityUpkeep, Reloader, Reloads, Request, Status, StoreUpkeep, identity};
 use crate::config::{Config, ConfigErrors, Loader};
 use crate::listen::inherited::{self, Inherited};
-use crate::listen::{self, ConnInfo, Counters, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
-use crate::outbound::redis;
+use crate::listen::{self, ConnInfo, HandshakeFailure, Listeners, Observer, Refusal, Unseen};
 use crate::policy::quota;
-use crate::policy::shared::gcra;
-use crate::policy::shared::in_flight::InFlight;
 use crate::proxy::Gateway;
 use crate::proxy::app::App;
 use crate::retained::Retained;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
-use crate::telemetry::metrics::{Connections, EndpointCount, LimitKeys, Metrics, QuotaKeys, StoreCount};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::random;
-use crate::upstream::breaker;
 use crate::values::{ConfigPath, Finding, ListenerId, Name};
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -137,15 +134,15 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     };
     add_listeners(&in_force, &snapshot, &mut sockets).map_err(refuse)?;
     metrics.set_certificates(reload::expiries(&snapshot));
-    count_connections(&in_force);
-    count_endpoints(&in_force);
-    count_stores(&in_force);
-    count_limits(&in_force, &compiler.retained);
+    counts::connections(&in_force);
+    counts::endpoints(&in_force);
+    counts::stores(&in_force);
+    counts::limits(&in_force, &compiler.retained);
     let state = quotas::state_folder(config.process.state.as_deref(), path);
     let quotas = QuotaKeeper::new(Arc::clone(&compiler.retained), state);
     quotas.load();
-    count_quotas(&in_force, &compiler.retained, &quotas);
-    count_revocations(&in_force);
+    counts::quotas(&in_force, &compiler.retained, &quotas);
+    counts::revocations(&in_force);
     let most = reload::most_connections(&config, reload::descriptor_limit());
     in_force.listeners.limit_connections(most);
     log::info!("file descriptors leave room for client_connections={most}");
@@ -209,97 +206,6 @@ fn add_listeners(
         added.map_err(|problem| Finding::error(path, problem))?;
     }
     Ok(())
-}
-
-/// Lets a scrape ask about the connections of a listener.
-fn count_connections(in_force: &InForce) {
-    let listeners = in_force.listeners.clone();
-    let current = Arc::clone(&in_force.current);
-    in_force.metrics.set_connections_source(Box::new(move |id: ListenerId| {
-        let snapshot = current.load();
-        let name = &snapshot.listener(id)?.name;
-        let counters = listeners.counters();
-        counters.iter().find(|(known, _)| known == name).map(|(_, counters)| connections(counters))
-    }));
-}
-
-/// Lets a scrape ask how many keys limits remember, and how many requests in flight are bounded.
-fn count_limits(in_force: &InForce, retained: &Arc<Retained>) {
-    let bounded = Arc::clone(retained);
-    in_force.metrics.set_bounded_source(Box::new(move || Some(InFlight::of(&bounded)?.permits())));
-    let retained = Arc::clone(retained);
-    in_force.metrics.set_limit_keys_source(Box::new(move || {
-        let store = gcra::Store::of(&retained)?;
-        Some(LimitKeys { keys: store.len(), bytes: store.bytes(), forgotten: store.forgotten() })
-    }));
-}
-
-/// Lets a scrape ask how many keys quotas remember, and whether they are on disk.
-fn count_quotas(in_force: &InForce, retained: &Arc<Retained>, keeper: &Arc<QuotaKeeper>) {
-    let (retained, keeper) = (Arc::clone(retained), Arc::clone(keeper));
-    in_force.metrics.set_quota_keys_source(Box::new(move || {
-        let store = quota::Store::of(&retained)?;
-        let keys = LimitKeys { keys: store.len(), bytes: store.bytes(), forgotten: store.forgotten() };
-        let (saved_at, failures) = keeper.counts();
-        Some(QuotaKeys { keys, saved_at, failures })
-    }));
-}
-
-/// Lets a scrape ask how the endpoints of upstreams are.
-fn count_endpoints(in_force: &InForce) {
-    let current = Arc::clone(&in_force.current);
-    in_force.metrics.set_endpoints_source(Box::new(move || {
-        let mut counts = BTreeMap::<String, EndpointCount>::new();
-        for (upstream, metrics) in &current.load().upstreams {
-            let (count, failures) = (upstream.count(), upstream.discovery().map(|it| it.failures()));
-            // Those beyond `max_routes` share a label.
-            let sum = counts.entry(metrics.name().to_owned()).or_default();
-            sum.endpoints += count.endpoints;
-            sum.healthy += count.healthy;
-            sum.ejected += upstream.ejected();
-            if let Some((count, limit)) = upstream.gate() {
-                let (in_flight, waiting, most, shed) = sum.room.unwrap_or_default();
-                let (more, wait) = (in_flight + count.in_flight, waiting + count.waiting);
-                sum.room = Some((more, wait, most + limit, shed + count.shed));
-            }
-            if let Some((state, opened)) = upstream.breaker() {
-                let (open, before) = sum.breaker.unwrap_or_default();
-                sum.breaker = Some((open || state == breaker::State::Open, before + opened));
-            }
-            sum.failures = failures.map_or(sum.failures, |more| Some(sum.failures.unwrap_or(0) + more));
-        }
-        counts
-    }));
-}
-
-/// Lets a scrape ask how much is revoked.
-fn count_revocations(in_force: &InForce) {
-    let current = Arc::clone(&in_force.current);
-    let count = move || current.load().identity.revocations().len();
-    in_force.metrics.set_revocations_source(Box::new(count));
-}
-
-/// Lets a scrape ask how the stores are.
-fn count_stores(in_force: &InForce) {
-    let current = Arc::clone(&in_force.current);
-    in_force.metrics.set_stores_source(Box::new(move || {
-        let count = |store: &redis::Store| {
-            let redis::StoreCount { connected, connect_failures, calls } = store.count();
-            (store.name().to_owned(), StoreCount { connected, connect_failures, calls })
-        };
-        current.load().stores.iter().map(count).collect()
-    }));
-}
-
-fn connections(counters: &Counters) -> Connections {
-    Connections {
-        open: counters.open() as u64,
-        refused: Refusal::ALL.map(|cause| (cause.as_str(), counters.refusals(cause))).to_vec(),
-        handshakes_failed: HandshakeFailure::ALL
-            .map(|cause| (cause.as_str(), counters.handshake_failures(cause)))
-            .to_vec(),
-        accept_errors: counters.accept_errors(),
-    }
 }
 
 fn assemble(
