@@ -24,7 +24,9 @@ pub(super) fn main(config: &Path) -> ExitCode {
                 std::thread::spawn(move || serve(&listener, issuer.as_ref()));
             }
             Err(error) => {
-                super::complain(&format!("tollgate: the demo cannot listen on {address}: {error}\n"));
+                super::complain(&format!(
+                    "tollgate: the demo cannot listen on {address}: {error}; stop what listens there, such as another demo\n"
+                ));
                 return ExitCode::FAILURE;
             }
         }

@@ -28,6 +28,11 @@ fn gateway(upstream: &str) -> Gateway {
     ))
 }
 
+/// Two priorities, with one endpoint each.
+fn in_order(first: &str, second: &Origin) -> String {
+    format!("endpoints: ['{first}', {{ address: '{}', priority: 1 }}]", second.address())
+}
+
 fn statuses(gateway: &Gateway, count: usize) -> Vec<u16> {
     let mut client = Client::new(gateway.web());
     (0..count)
@@ -140,20 +145,12 @@ fn an_endpoint_that_is_left_out_comes_back() {
 fn the_next_priority_is_asked_when_the_first_has_nobody() {
     let status = Arc::new(AtomicU16::new(200));
     let origins = [answering(&status), answering(&status)];
-    let endpoints = format!(
-        "endpoints: ['{}', {{ address: '{}', priority: 1 }}]",
-        origins[0].address(),
-        origins[1].address()
-    );
+    let endpoints = in_order(&origins[0].address().to_string(), &origins[1]);
     let running = gateway(&endpoints);
     assert_eq!(statuses(&running, 10), [200; 10]);
     assert_eq!((origins[0].received().len(), origins[1].received().len()), (10, 0));
     // Nobody is there; one attempt finds that out, and from then on the endpoint is left out.
-    let endpoints = format!(
-        "endpoints: ['127.0.0.1:{}', {{ address: '{}', priority: 1 }}]",
-        quiet_port(),
-        origins[1].address()
-    );
+    let endpoints = in_order(&format!("127.0.0.1:{}", quiet_port()), &origins[1]);
     let passive = "retry: { attempts: 2, backoff: 0ms..1ms }, health: { passive: { consecutive_failures: 1, eject: 1h } }";
     let failing = Gateway::start(&format!(
         "listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
@@ -167,11 +164,7 @@ fn the_next_priority_is_asked_when_the_first_has_nobody() {
 fn who_is_not_warm_yet_leaves_nothing_to_the_next_priority() {
     let status = Arc::new(AtomicU16::new(200));
     let origins = [answering(&status), answering(&status)];
-    let endpoints = format!(
-        "endpoints: ['{}', {{ address: '{}', priority: 1 }}]",
-        origins[0].address(),
-        origins[1].address()
-    );
+    let endpoints = in_order(&origins[0].address().to_string(), &origins[1]);
     // All are new, and will be for as long as this takes.
     let gateway = gateway(&format!("{endpoints}, slow_start: 1h"));
     assert_eq!(statuses(&gateway, 200), [200; 200]);
