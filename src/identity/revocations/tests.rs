@@ -228,6 +228,27 @@ fn a_state_is_read_as_it_was_saved() {
 }
 
 #[test]
+fn after_an_upgrade_that_came_to_nothing_it_is_saved_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("revoked");
+    let settings = Settings { most: 10, keep: 3600, state: Some(state.clone()), ..Settings::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let revocations = Arc::new(Revocations::default());
+    revocations.begin(&Arc::new(settings), Vec::new());
+    revocations.revoke(br#"{"token_id":"t1"}"#).unwrap();
+    let mut mark = Mark::default();
+    assert!(revocations.ahead(&mut mark).is_some());
+    revocations.revoke(br#"{"token_id":"t2"}"#).unwrap();
+    assert!(revocations.rest(&mark, <Revocations as Carried>::ROOM).is_some());
+    runtime.block_on(files::save(&revocations, &state));
+    assert!(!state.exists(), "the other process writes it");
+    revocations.resume();
+    runtime.block_on(files::save(&revocations, &state));
+    assert_eq!(files::kept(&state, 10, NOW).unwrap().len(), 2);
+    assert!(revocations.ledger.lock().since_ahead.is_none(), "and nothing is noted for nobody");
+}
+
+#[test]
 fn of_two_lines_in_a_file_the_stricter_one_holds() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("revoked");
