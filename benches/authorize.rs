@@ -32,7 +32,7 @@ const CASES: &[(&str, &str)] = &[
 
 fn context() -> PolicyContext {
     let groups: Vec<Box<str>> = vec!["staff".into()];
-    let consumer = Consumer { name: "acme".into(), plan: None, groups: groups.into() };
+    let consumer = Consumer { groups: groups.into(), ..Consumer::named("acme") };
     let claims = json!({
         "iss": "https://id.example", "sub": "u-17", "aud": "api", "tier": "gold", "email": "a@example.com",
         "realm": { "groups": ["a", "b", "internal"] },

@@ -802,6 +802,10 @@ const EXAMPLES: &[Example] = &[
             let exports: Vec<u16> = (0..11).map(|_| ask("/reports/export", "demo-key-of-acme-inc")).collect();
             assert_eq!(exports, [200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 429]);
             assert_eq!(ask("/reports/7", "demo-key-of-acme-inc"), 200, "what is no export is free there");
+            let tenants = ["acme-inc", "acme-labs", "acme-inc", "acme-labs", "acme-inc"];
+            let of_tenant = tenants.map(|who| ask("/storage/a", &format!("demo-key-of-{who}")));
+            assert_eq!(of_tenant, [200, 200, 200, 200, 429], "both are of one tenant");
+            assert_eq!(ask("/storage/a", "demo-key-of-somebody"), 200, "somebody is of none");
             wait_until("three a day are used up", || ask("/reports", "demo-key-of-somebody") == 429);
             wait_until("it is on disk", || gateway.folder().join("state/quotas").exists());
         },

@@ -1,4 +1,4 @@
-//! Subjects that nobody listed, as consumers: who they are, their groups and their plan, by what their
+//! Subjects that nobody listed, as consumers: who they are, their groups, tenant and plan, by what their
 //! provider claims of them.
 
 use super::config::{ConsumerName, PlanConfig};
@@ -37,11 +37,21 @@ pub struct AdmitConfig {
     /// The plan of those whose claims name none. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_plan: Option<Name>,
+    /// A JSON pointer to the name of its tenant. Default: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 impl Default for AdmitConfig {
     fn default() -> Self {
-        Self { id: "/sub".to_owned(), prefix: None, groups: None, plan: None, default_plan: None }
+        Self {
+            id: "/sub".to_owned(),
+            prefix: None,
+            groups: None,
+            plan: None,
+            default_plan: None,
+            tenant: None,
+        }
     }
 }
 
@@ -52,6 +62,7 @@ pub(super) struct Admission {
     id: Pointer,
     groups: Option<Pointer>,
     plan: Option<Pointer>,
+    tenant: Option<Pointer>,
     default_plan: Option<Arc<str>>,
     plans: BTreeSet<Arc<str>>,
 }
@@ -73,6 +84,7 @@ impl Admission {
         let id = pointer("id", &config.id);
         let groups = config.groups.as_deref().map(|text| pointer("groups", text));
         let plan = config.plan.as_deref().map(|text| pointer("plan", text));
+        let tenant = config.tenant.as_deref().map(|text| pointer("tenant", text));
         let prefix = config.prefix.clone().unwrap_or_else(|| format!("{provider}:"));
         if prefix.len() > 100 || prefix.parse::<ConsumerName>().is_err() {
             let problem = Problem::new("it is not what a consumer's name could begin with");
@@ -88,6 +100,7 @@ impl Admission {
             id,
             groups: groups.flatten(),
             plan: plan.flatten(),
+            tenant: tenant.flatten(),
             default_plan: default_plan.map(|plan| plan.as_str().into()),
             plans: plans.keys().map(|plan| plan.as_str().into()).collect(),
         })
@@ -117,12 +130,22 @@ impl Admission {
         let fits = |group: &&str| (1..=LONGEST_GROUP).contains(&group.len());
         let named = self.plan.as_ref().and_then(|pointer| pointer.texts(claims).next());
         let plan = named.and_then(|name| self.plans.get(name)).or(self.default_plan.as_ref());
+        let tenant = self.tenant.as_ref().and_then(|pointer| pointer.texts(claims).next());
         Some(Consumer {
             name: name.as_str().into(),
             plan: plan.map(Arc::clone),
+            tenant: tenant.filter(|tenant| !tenant.is_empty()).map(tenant_name),
             groups: groups.filter(fits).take(MOST_GROUPS).map(Box::from).collect(),
         })
     }
+}
+
+/// A tenant as claimed, so that it is one that a configuration could name as well. Whoever can choose a long
+/// one must not get among those who have none by that.
+fn tenant_name(claimed: &str) -> Arc<str> {
+    let name = escaped(claimed).parse::<ConsumerName>();
+    let digest = || format!("%sha256-{}", Sha256::of(claimed.as_bytes()));
+    name.map_or_else(|_| digest().into(), |name| name.as_str().into())
 }
 
 /// What is no visible ASCII character, and `%`, as `%` and two digits: other ids have other names.
@@ -188,11 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn claims_say_whose_tenants_callers_are() {
+        let admission = admission(json!({ "tenant": "/org" })).unwrap();
+        let tenant = |org: Value| admission.consumer(&json!({ "sub": "ann", "org": org })).unwrap().tenant;
+        assert_eq!(tenant(json!("acme")).as_deref(), Some("acme"));
+        assert_eq!(tenant(json!("ä b")).as_deref(), Some("%C3%A4%20b"));
+        assert_eq!((tenant(json!("")), tenant(json!(7)), tenant(Value::Null)), (None, None, None));
+        let (long, longer) = (tenant(json!("a".repeat(201))), tenant(json!("a".repeat(202))));
+        assert!(long.as_deref().is_some_and(|name| name.starts_with("%sha256-")));
+        assert_ne!(long, longer);
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
         for (config, at) in [
             (json!({ "id": "sub" }), "id"),
             (json!({ "groups": "" }), "groups"),
             (json!({ "plan": "/~" }), "plan"),
+            (json!({ "tenant": "org" }), "tenant"),
             (json!({ "prefix": "" }), "prefix"),
             (json!({ "prefix": "a b" }), "prefix"),
             (json!({ "default_plan": "platinum" }), "default_plan"),

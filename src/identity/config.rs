@@ -97,6 +97,11 @@ pub struct ConsumerConfig {
     /// Its plan, by name. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Name>,
+    /// The tenant that it belongs to: a customer with several consumers, whom limits and quotas may count
+    /// together. 1 to 200 visible ASCII characters. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tenant: Option<ConsumerName>,
     /// The groups that it belongs to. Default: none.
     pub groups: Vec<Name>,
     /// What it proves itself by; any of them. Default: none.

@@ -31,6 +31,8 @@ pub struct Consumer {
     pub name: Box<str>,
     /// Its plan's name.
     pub plan: Option<Arc<str>>,
+    /// The tenant that it belongs to: a customer with several consumers.
+    pub tenant: Option<Arc<str>>,
     /// The groups that it belongs to.
     pub groups: Arc<[Box<str>]>,
 }
@@ -62,6 +64,13 @@ impl Method {
             Self::Signature => "signature",
             Self::Forward => "forward",
         }
+    }
+}
+
+impl Consumer {
+    /// A consumer of whom nothing is known but its name.
+    pub fn named(name: impl Into<Box<str>>) -> Self {
+        Self { name: name.into(), plan: None, tenant: None, groups: Arc::default() }
     }
 }
 
@@ -107,9 +116,9 @@ mod tests {
 
     #[test]
     fn callers_agree_by_consumer_and_else_by_subject() {
-        let consumer =
-            |name: &str| Arc::new(Consumer { name: name.into(), plan: None, groups: Arc::default() });
-        let known = |method, subject: &str, name| Principal::of(method, subject, consumer(name));
+        let known = |method, subject: &str, name: &str| {
+            Principal::of(method, subject, Arc::new(Consumer::named(name)))
+        };
         let cert = known(Method::Certificate, "CN=a", "acme");
         assert!(cert.is_same_caller(&known(Method::Jwt, "17", "acme")));
         assert!(!cert.is_same_caller(&known(Method::Certificate, "CN=a", "other")));

@@ -328,7 +328,7 @@ admin: { permissions: [{ path: /* }], includes: [writer] }
 
     fn caller(consumer: &str, groups: &[&str]) -> Principal {
         let groups: Vec<Box<str>> = groups.iter().map(|group| (*group).into()).collect();
-        let consumer = Consumer { name: consumer.into(), plan: None, groups: groups.into() };
+        let consumer = Consumer { groups: groups.into(), ..Consumer::named(consumer) };
         Principal::of(Proof::ApiKey, "key", Arc::new(consumer))
     }
 

@@ -47,6 +47,7 @@ impl Stamp {
 struct Line {
     name: ConsumerName,
     plan: Option<Name>,
+    tenant: Option<ConsumerName>,
     #[serde(default)]
     groups: Vec<Name>,
     #[serde(default)]
@@ -127,7 +128,7 @@ fn at(path: &Path, line: u64, problem: Problem) -> Problem {
 }
 
 fn line(text: &[u8], number: u64, builder: &mut Builder) -> Vec<Problem> {
-    let Line { name, plan, groups, credentials } = match serde_json::from_slice(text) {
+    let Line { name, plan, tenant, groups, credentials } = match serde_json::from_slice(text) {
         Ok(line) => line,
         Err(error) => return vec![misfit(&error)],
     };
@@ -138,7 +139,7 @@ fn line(text: &[u8], number: u64, builder: &mut Builder) -> Vec<Problem> {
             "put it into the line itself; of an API key its digest: `{\"api_key\":{\"sha256\":\"…\"}}`",
         )];
     }
-    let consumer = ConsumerConfig { plan, groups, credentials };
+    let consumer = ConsumerConfig { plan, tenant, groups, credentials };
     let wrong = builder.add(name.as_str(), &consumer, number);
     wrong
         .into_iter()
@@ -158,6 +159,7 @@ fn misfit(error: &serde_json::Error) -> Problem {
         Some((_, expected)) if shows_a_value => format!("expected {expected}"),
         _ => text.to_owned(),
     };
-    Problem::new(format!("{what} (column {})", error.column()))
-        .remedy("a line is `{\"name\": …, \"plan\": …, \"groups\": […], \"credentials\": […]}`")
+    Problem::new(format!("{what} (column {})", error.column())).remedy(
+        "a line is `{\"name\": …, \"plan\": …, \"tenant\": …, \"groups\": […], \"credentials\": […]}`",
+    )
 }

@@ -19,6 +19,7 @@ pub(super) struct Table {
     names: Box<str>,
     rows: Box<[Row]>,
     plans: Box<[Named]>,
+    tenants: Box<[Named]>,
     /// Providers that its credentials are of.
     providers: Box<[Named]>,
     groups: Box<[Arc<[Box<str>]>]>,
@@ -43,6 +44,8 @@ struct Row {
     groups: u32,
     /// Which of the plans, counted from 1; 0 is none.
     plan: u32,
+    /// Which of the tenants, counted from 1; 0 is none.
+    tenant: u32,
 }
 
 /// A name that consumers refer to, with where the first of them stands.
@@ -51,6 +54,12 @@ pub(super) struct Named {
     pub(super) name: Arc<str>,
     /// Its line in the file, from 1.
     pub(super) line: u64,
+}
+
+/// The name in this place, counted from 1.
+fn nth(names: &[Named], place: u32) -> Option<Arc<str>> {
+    let at = (place as usize).checked_sub(1)?;
+    names.get(at).map(|named| Arc::clone(&named.name))
 }
 
 /// The digest by which a subject of a provider is found.
@@ -93,10 +102,8 @@ impl Table {
         Some(known.get_or_init(|| {
             let consumer = Consumer {
                 name: self.name(at).into(),
-                plan: (row.plan as usize)
-                    .checked_sub(1)
-                    .and_then(|plan| self.plans.get(plan))
-                    .map(|plan| plan.name.clone()),
+                plan: nth(&self.plans, row.plan),
+                tenant: nth(&self.tenants, row.tenant),
                 groups: self.groups.get(row.groups as usize).cloned().unwrap_or_default(),
             };
             Arc::new(Principal::of(Method::ApiKey, self.name(at), Arc::new(consumer)))
@@ -170,6 +177,7 @@ pub(super) struct Builder {
     names: String,
     rows: Vec<Row>,
     plans: Interned<Arc<str>>,
+    tenants: Interned<Arc<str>>,
     providers: Interned<Arc<str>>,
     groups: Interned<Arc<[Box<str>]>>,
     keys: Vec<(Sha256, u32)>,
@@ -223,7 +231,9 @@ impl Builder {
         let groups = config.groups.iter().map(|group| group.as_str().into()).collect::<Vec<Box<str>>>();
         let groups = self.groups.place(groups.into(), line);
         let plan = config.plan.as_ref().map_or(0, |plan| self.plans.place(plan.as_str().into(), line) + 1);
-        self.rows.push(Row { name: start, groups, plan });
+        let tenant = config.tenant.as_ref();
+        let tenant = tenant.map_or(0, |tenant| self.tenants.place(tenant.as_str().into(), line) + 1);
+        self.rows.push(Row { name: start, groups, plan, tenant });
         let mut wrong = Vec::new();
         for (place, credential) in config.credentials.iter().enumerate() {
             if let Err(problem) = self.credential(at, credential, line) {
@@ -286,6 +296,7 @@ impl Builder {
             names: self.names.into(),
             rows: self.rows.into(),
             plans: self.plans.named(),
+            tenants: self.tenants.named(),
             providers: self.providers.named(),
             groups: self.groups.all.into_iter().map(|(groups, _)| groups).collect(),
             keys,

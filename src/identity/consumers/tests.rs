@@ -37,7 +37,7 @@ fn whose(consumers: &Consumers, key: &str) -> Option<String> {
 #[test]
 fn a_key_finds_its_consumer_by_digest() {
     let json = format!(
-        r#"{{"acme":{{"plan":"gold","groups":["a","b"],"credentials":[{{"api_key":{{"key":"{KEY}"}}}}]}},
+        r#"{{"acme":{{"plan":"gold","tenant":"big","groups":["a","b"],"credentials":[{{"api_key":{{"key":"{KEY}"}}}}]}},
             "other":{{"credentials":[{{"api_key":{{"sha256":"{}"}}}}]}}}}"#,
         Sha256::of(b"another key that is long enough")
     );
@@ -49,9 +49,11 @@ fn a_key_finds_its_consumer_by_digest() {
     let acme = consumers.by_api_key(&Sha256::of(KEY.as_bytes())).unwrap();
     let consumer = acme.consumer.as_ref().unwrap();
     assert_eq!((consumer.plan.as_deref(), &*consumer.groups[1]), (Some("gold"), "b"));
+    assert_eq!(consumer.tenant.as_deref(), Some("big"));
     let again = consumers.by_api_key(&Sha256::of(KEY.as_bytes())).unwrap();
     assert!(Arc::ptr_eq(acme, again), "nothing is made twice");
     assert_eq!(consumers.by_name("other").unwrap().plan, None);
+    assert_eq!(consumers.by_name("other").unwrap().tenant, None);
 }
 
 #[test]
@@ -115,7 +117,7 @@ fn mistakes_in_a_file_are_told_by_line() {
     let (_, told) =
         of_file("{\"name\":\"a\"}\n{\"name\":\"b\",\"plam\":\"x\"}\n{\"name\":\"c\"\n[]\n{}\n", "{}");
     let expected = [
-        "consumers.file: FILE line 2: unknown field `plam`, expected one of `name`, `plan`, `groups`, `credentials` (column 18)",
+        "consumers.file: FILE line 2: unknown field `plam`, expected one of `name`, `plan`, `tenant`, `groups`, `credentials` (column 18)",
         "consumers.file: FILE line 3: EOF while parsing an object (column 0)",
         "consumers.file: FILE line 4: invalid length 0, expected struct Line with 4 elements (column 2)",
         "consumers.file: FILE line 5: missing field `name` (column 2)",

@@ -378,7 +378,7 @@ proptest! {
 
 #[test]
 fn a_consumer_of_that_name_is_a_subject_as_well() {
-    let consumer = Arc::new(Consumer { name: "acme".into(), plan: None, groups: Arc::default() });
+    let consumer = Arc::new(Consumer::named("acme"));
     let by_key = Principal::of(Method::ApiKey, "acme", consumer);
     let table = Table::of([Arc::new(read(r#"{"subject":"acme"}"#).unwrap())]);
     assert!(table.refuses(&by_key, || 0), "a key does not say when it was issued");

@@ -19,7 +19,7 @@ fn policy(yaml: &str) -> Result<Authorize, Vec<Finding>> {
 
 fn caller(consumer: &str, groups: &[&str], scopes: &[&str], claims: Value) -> Principal {
     let names = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<Vec<Box<str>>>();
-    let known = Consumer { name: consumer.into(), plan: None, groups: names(groups).into() };
+    let known = Consumer { groups: names(groups).into(), ..Consumer::named(consumer) };
     Principal { scopes: names(scopes).into(), claims, ..Principal::of(Method::Jwt, "u-17", Arc::new(known)) }
 }
 

@@ -11,6 +11,8 @@ pub(super) enum Caller {
     Consumer,
     /// The name of its plan.
     Plan,
+    /// The tenant that it belongs to.
+    Tenant,
     /// Its groups, with commas between them.
     Groups,
     /// The token's subject, the user's name, the key's name.
@@ -28,6 +30,7 @@ impl Caller {
         match self {
             Self::Consumer => consumer.map_or("", |consumer| &consumer.name).into(),
             Self::Plan => consumer.and_then(|consumer| consumer.plan.as_deref()).unwrap_or("").into(),
+            Self::Tenant => consumer.and_then(|consumer| consumer.tenant.as_deref()).unwrap_or("").into(),
             Self::Groups => consumer.map_or("".into(), |consumer| {
                 join(consumer.groups.iter().map(|group| Cow::Borrowed(&**group)))
             }),
@@ -89,8 +92,12 @@ mod tests {
     #[test]
     fn what_is_said_of_a_caller() {
         let groups: Box<[Box<str>]> = ["a", "b"].map(Box::from).into();
-        let consumer =
-            Consumer { name: "acme".into(), plan: Some("gold".into()), groups: groups.to_vec().into() };
+        let consumer = Consumer {
+            plan: Some("gold".into()),
+            tenant: Some("big".into()),
+            groups: groups.to_vec().into(),
+            ..Consumer::named("acme")
+        };
         let claims = json!({
             "tier": "gold", "level": 3, "admin": true, "none": null, "roles": ["x", "a,b", 7, {}], "org": { "id": 9 },
             "https://id.example/tier": "silver", "a.b": "whole", "a": { "b": "deep" },
@@ -100,6 +107,7 @@ mod tests {
         for (caller, expected) in [
             (Caller::Consumer, "acme"),
             (Caller::Plan, "gold"),
+            (Caller::Tenant, "big"),
             (Caller::Groups, "a,b"),
             (Caller::Subject, "u-17"),
             (Caller::Method, "jwt"),

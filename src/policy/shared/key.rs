@@ -30,6 +30,8 @@ pub enum PartConfig {
     Subject,
     /// The consumer's plan: all consumers of a plan together.
     Plan,
+    /// The tenant that the consumer belongs to: all of its consumers together.
+    Tenant,
     /// The route, where a limit is for several.
     Route,
     /// A header field of the request. A client chooses what it says.
@@ -70,16 +72,17 @@ fn as_text<S: serde::Serializer>(name: &HeaderName, serializer: S) -> Result<S::
     serializer.serialize_str(name.as_str())
 }
 
-const WORDS: [(&str, PartConfig); 5] = [
+const WORDS: [(&str, PartConfig); 6] = [
     ("client_ip", PartConfig::ClientIp(Prefixes { v4: 32, v6: 64 })),
     ("consumer", PartConfig::Consumer),
     ("subject", PartConfig::Subject),
     ("plan", PartConfig::Plan),
+    ("tenant", PartConfig::Tenant),
     ("route", PartConfig::Route),
 ];
 
-const EXPECTED: &str = "`client_ip`, `consumer`, `subject`, `plan`, `route`, `{ header: NAME }`, \
-                        `{ cookie: NAME }`, `{ claim: NAME }`";
+const EXPECTED: &str = "`client_ip`, `consumer`, `subject`, `plan`, `tenant`, `route`, \
+                        `{ header: NAME }`, `{ cookie: NAME }`, `{ claim: NAME }`";
 
 /// What stands in a map of one key.
 #[derive(Deserialize)]
@@ -301,6 +304,7 @@ impl fmt::Display for PartConfig {
             Self::Consumer => f.write_str("consumer"),
             Self::Subject => f.write_str("subject"),
             Self::Plan => f.write_str("plan"),
+            Self::Tenant => f.write_str("tenant"),
             Self::Route => f.write_str("route"),
             Self::Header(name) => write!(f, "header.{name}"),
             Self::Cookie(name) => write!(f, "cookie.{name}"),
@@ -317,6 +321,7 @@ impl Part {
             PartConfig::Cookie(name) => Self::Cookie(name.as_str().into()),
             PartConfig::Consumer => Self::Caller(Caller::Consumer),
             PartConfig::Plan => Self::Caller(Caller::Plan),
+            PartConfig::Tenant => Self::Caller(Caller::Tenant),
             PartConfig::Claim(name) => Self::Caller(Caller::Claim(name.as_str().into())),
             PartConfig::Subject => Self::Subject,
             PartConfig::Route => {
@@ -502,7 +507,8 @@ mod tests {
     #[test]
     fn callers() {
         let known = |name: &str| {
-            let consumer = Consumer { name: name.into(), plan: Some("gold".into()), groups: Arc::default() };
+            let consumer =
+                Consumer { plan: Some("gold".into()), tenant: Some("big".into()), ..Consumer::named(name) };
             Principal {
                 claims: json!({ "org": { "id": name } }),
                 ..Principal::of(Method::Jwt, format!("sub-{name}"), Arc::new(consumer))

@@ -47,7 +47,7 @@ enum Var {
     Caller(Caller),
 }
 
-const PLAIN: [(&str, Var); 12] = [
+const PLAIN: [(&str, Var); 13] = [
     ("client.ip", Var::ClientIp),
     ("request.id", Var::RequestId),
     ("request.host", Var::Host),
@@ -57,6 +57,7 @@ const PLAIN: [(&str, Var); 12] = [
     ("request.scheme", Var::Scheme),
     ("consumer.name", Var::Caller(Caller::Consumer)),
     ("consumer.plan", Var::Caller(Caller::Plan)),
+    ("consumer.tenant", Var::Caller(Caller::Tenant)),
     ("consumer.groups", Var::Caller(Caller::Groups)),
     ("principal.subject", Var::Caller(Caller::Subject)),
     ("principal.method", Var::Caller(Caller::Method)),
@@ -222,7 +223,8 @@ fn unknown(name: &str, scope: &Scope<'_>) -> Problem {
         "a variable is a parameter that every alternative of `match` binds, or one of client.ip, \
          request.id, request.host, request.path, request.query, request.method, request.scheme, \
          route.name, header.NAME, query.NAME, cookie.NAME, consumer.name, consumer.plan, \
-         consumer.groups, principal.subject, principal.method, principal.claims.NAME",
+         consumer.tenant, consumer.groups, principal.subject, principal.method, \
+         principal.claims.NAME",
     )
 }
 

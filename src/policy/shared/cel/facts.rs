@@ -31,6 +31,7 @@ pub(super) enum Fact {
     Subject,
     Consumer,
     Plan,
+    Tenant,
     Groups,
     Scopes,
     Claims,
@@ -76,6 +77,7 @@ pub(super) const VARIABLES: &[(&str, Variable)] = &[
     ("principal.subject", Variable::Fact(Fact::Subject)),
     ("principal.consumer", Variable::Fact(Fact::Consumer)),
     ("principal.plan", Variable::Fact(Fact::Plan)),
+    ("principal.tenant", Variable::Fact(Fact::Tenant)),
     ("principal.groups", Variable::Fact(Fact::Groups)),
     ("principal.scopes", Variable::Fact(Fact::Scopes)),
     ("principal.claims", Variable::Fact(Fact::Claims)),
@@ -227,6 +229,7 @@ fn of_caller(principal: &Principal, fact: Fact) -> Option<Value<'_>> {
     match fact {
         Fact::Subject => Some(Value::text(&principal.subject)),
         Fact::Consumer => consumer.map(|consumer| Value::text(&consumer.name)),
+        Fact::Tenant => consumer.and_then(|consumer| consumer.tenant.as_deref()).map(Value::text),
         Fact::Plan => consumer.and_then(|consumer| consumer.plan.as_deref()).map(Value::text),
         Fact::Groups => Some(Value::List(List::Names(consumer.map_or(&[], |consumer| &*consumer.groups)))),
         Fact::Scopes => Some(Value::List(List::Names(&principal.scopes))),

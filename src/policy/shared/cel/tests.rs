@@ -20,7 +20,12 @@ fn claims() -> Json {
 
 fn principal() -> Principal {
     let groups = ["staff", "ops"].map(Box::from);
-    let consumer = Consumer { name: "acme".into(), plan: Some("gold".into()), groups: groups.into() };
+    let consumer = Consumer {
+        plan: Some("gold".into()),
+        tenant: Some("big".into()),
+        groups: groups.into(),
+        ..Consumer::named("acme")
+    };
     Principal {
         claims: claims(),
         scopes: ["orders:read", "orders:write"].map(Box::from).into(),
@@ -114,7 +119,7 @@ fn what_the_variables_stand_for() {
         r#"request.query.qq == "z" && "twice" in request.query && !("TWICE" in request.query)"#,
         r#"request.cookies.a == "1" && "b" in request.cookies"#,
         r#"client.ip == "192.0.2.7" && client.ip.inNetwork("192.0.2.0/24") && !client.ip.inNetwork("10.0.0.0/8")"#,
-        r#"principal.subject == "u-17" && principal.consumer == "acme" && principal.plan == "gold""#,
+        r#"principal.subject == "u-17" && principal.consumer == "acme" && principal.plan == "gold" && principal.tenant == "big""#,
         r#"principal.method == "jwt" && principal.provider == "main""#,
         r#""staff" in principal.groups && principal.scopes == ["orders:read", "orders:write"]"#,
         r#"principal.claims.tier == "gold" && principal.claims["level"] >= 3 && principal.claims.ratio < 1"#,
