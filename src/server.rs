@@ -6,6 +6,7 @@ mod stop;
 mod upgrade;
 
 use crate::admin::{Admin, Readiness};
+use crate::background::overload::OverloadWatch;
 use crate::background::quotas::{self, QuotaKeeper, QuotaUpkeep};
 use crate::background::reload::{self, InForce};
 use crate::background::supervisor::{Supervisor, Watchdog};
@@ -18,6 +19,7 @@ use crate::policy::quota;
 use crate::proxy::Gateway;
 use crate::proxy::app::App;
 use crate::retained::Retained;
+use crate::runtime::pressure::Pressure;
 use crate::runtime::{Compiled, Compiler, Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::error_log::ErrorLog;
@@ -231,12 +233,15 @@ fn assemble(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     let (stopping, are_stopping) = watch::channel(false);
+    let pressure = Arc::<Pressure>::default();
+    counts::pressure(in_force, &pressure);
     let gateway = Gateway {
         current: Arc::clone(&in_force.current),
         metrics: Arc::clone(&in_force.metrics),
         access_log: Arc::clone(&in_force.access_log),
         via: via(),
         connector: TransportConnector::new(None),
+        pressure: Arc::clone(&pressure),
         stopping: are_stopping,
     };
     let unseen = Arc::new(UnseenRequests {
@@ -287,6 +292,12 @@ fn assemble(
         (turn, config.process.upgrade_time.get()),
         (warm, retained, supervisor.clone()),
     );
+    let overload = OverloadWatch {
+        pressure,
+        listeners: in_force.listeners.clone(),
+        current: Arc::clone(&in_force.current),
+    };
+    server.add_service(background_service("overload", overload));
     let watchdog = Watchdog { supervisor: supervisor.clone(), listeners: in_force.listeners.clone() };
     server.add_service(background_service("watchdog", watchdog));
     let stop = StopWatch {

@@ -1,6 +1,6 @@
 //! File descriptors that run out: what is kept for whom, and that nothing spins.
 
-use crate::harness::{Client, Origin, Process, get, quiet_port, wait_until};
+use crate::harness::{Client, Origin, Process, get, quiet_port, turned_away, wait_until};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl World {
 fn config(folder: &Path, web: SocketAddr, admin: SocketAddr, origin: SocketAddr) -> PathBuf {
     let path = folder.join("gateway.yaml");
     let text = format!(
-        "version: 1\nprocess: {{ workers: 1, upstream_connections: 8 }}\nadmin: {{ address: \"{admin}\" }}\n\
+        "version: 1\nprocess: {{ workers: 1, upstream_connections: 8, overload: {{ descriptors: 100% }} }}\nadmin: {{ address: \"{admin}\" }}\n\
          telemetry: {{ access_log: off }}\nlisteners: {{ web: {{ address: \"{web}\" }} }}\n\
          upstreams: {{ origin: {{ endpoints: [\"{origin}\"] }} }}\n\
          routes: {{ all: {{ match: {{ path: /* }}, to: origin }} }}\n"
@@ -91,6 +91,66 @@ fn clients_cannot_take_the_descriptors_of_others() {
     println!("50 refusals and {most} requests: {:?} of {:?}", world.cpu() - before.0, before.1.elapsed());
     drop(clients);
     wait_until("there is room again", || Client::new(world.web).get("a", "/", "").status == 200);
+}
+
+/// What matters least goes first, health checks never.
+#[test]
+fn an_overloaded_gateway_takes_on_what_matters() {
+    let folder = TempDir::new().unwrap();
+    let origin = Origin::saying("in");
+    let [web, health, admin] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], quiet_port())));
+    let path = folder.path().join("gateway.yaml");
+    let write = |share: &str| {
+        let text = format!(
+            "version: 1\nprocess: {{ workers: 1, upstream_connections: 8, overload: {{ descriptors: {share}, delay: 0s }} }}\n\
+             admin: {{ address: \"{admin}\", token: secret }}\ntelemetry: {{ access_log: off }}\n\
+             listeners: {{ web: {{ address: \"{web}\" }}, health: {{ address: \"{health}\", limits: {{ spare: true }} }} }}\n\
+             upstreams: {{ origin: {{ endpoints: [\"{}\"] }} }}\n\
+             routes:\n  low: {{ match: {{ path: /low }}, to: origin, importance: low }}\n\
+             \x20 plain: {{ match: {{ path: /plain }}, to: origin }}\n\
+             \x20 high: {{ match: {{ path: /high }}, to: origin, importance: high }}\n\
+             \x20 ok: {{ match: {{ path: /ok }}, to: {{ respond: {{ status: 204 }} }} }}\n",
+            origin.address()
+        );
+        std::fs::write(&path, text).unwrap();
+    };
+    write("60%");
+    // As above, with one more listener of two sockets: there is room for 38 clients.
+    let process = Process::run_limited(&path, admin.port(), Some(180));
+    let mut scrape = Client::new(admin);
+    let mut level = || World::metric(&mut scrape, "tollgate_overload_level");
+    let mut client = Client::new(web);
+    let mut ask = move || ["/low", "/plain", "/high", "/ok"].map(|path| client.get("a", path, "").status);
+    let mut others: Vec<Client> = (0..21).map(|_| Client::new(web)).collect();
+    for other in &mut others {
+        assert_eq!(other.get("a", "/low", "").status, 200, "as long as all is well");
+    }
+    assert_eq!((level(), ask()), (0.0, [200, 200, 200, 204]));
+
+    others.extend((0..3).map(|_| Client::new(web)));
+    wait_until("there are too many", || level() == 1.0);
+    assert_eq!(ask(), [503, 200, 200, 204]);
+    let refused = others[0].get("a", "/low", "");
+    assert_eq!((refused.code().as_str(), refused.field("retry-after")), ("overloaded", Some("1")));
+    assert!(turned_away(web), "no new connections");
+    assert_eq!(
+        (get(health, "/low").status, get(health, "/ok").status),
+        (200, 204),
+        "health checks are spared"
+    );
+    assert_eq!(process.admin("GET", "/readyz").status, 200);
+    let series = "tollgate_connections_refused_total{listener=\"web\",cause=\"overload\"}";
+    assert!(World::metric(&mut Client::new(admin), series) >= 1.0);
+
+    write("10%");
+    assert_eq!(process.admin("POST", "/reload").status, 200);
+    wait_until("there are far too many", || level() == 2.0);
+    assert_eq!(ask(), [503, 503, 200, 204]);
+
+    drop(others);
+    wait_until("it is over", || level() == 0.0);
+    assert_eq!(ask(), [200, 200, 200, 204]);
+    assert_eq!(get(web, "/low").status, 200, "new connections too");
 }
 
 /// Without a descriptor the connection stays in the queue, and asking again at once would spin.

@@ -745,6 +745,15 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "overload.yaml",
+        &[
+            ask("web", "GET /reports", 200, &["origin"]),
+            ask("web", "GET /checkout", 200, &["origin"]),
+            ask("health", "GET /healthz", 204, &[]),
+            ask("admin", "GET /metrics", 200, &["tollgate_overload_level 0"]),
+        ],
+    ),
+    example(
         "path-patterns.yaml",
         &[
             ask("web", "GET /orders", 200, &["\nexact"]),
@@ -1111,10 +1120,11 @@ const EXAMPLES: &[Example] = &[
 ];
 
 /// The fixed ports of the examples, with the listener that has each.
-const LISTENERS: [(u16, &str); 6] = [
+const LISTENERS: [(u16, &str); 7] = [
     (8080, "web"),
     (8081, "internal"),
     (8081, "direct"),
+    (8081, "health"),
     (8443, "secure"),
     (8444, "optional"),
     (9901, "admin"),

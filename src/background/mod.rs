@@ -2,6 +2,7 @@
 
 pub mod handover;
 pub mod identity;
+pub mod overload;
 mod probe;
 pub mod quotas;
 pub mod reload;

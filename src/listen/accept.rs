@@ -130,7 +130,7 @@ fn admit<A>(
 ) -> Result<(OpenConnection, Option<Handshake>, Arc<Settings>), Refusal> {
     let settings = slot.settings();
     let limits = settings.limits();
-    let mut open = OpenConnection::enter(&server.shared, slot, limits.connections)?;
+    let mut open = OpenConnection::enter(&server.shared, slot, limits)?;
     open.count_for(peer.ip(), &settings)?;
     let handshake = match settings.tls.is_some() || settings.is_balancer(peer.ip()) {
         true => Some(Handshake::begin(slot, limits.handshakes).ok_or(Refusal::Handshakes)?),

@@ -24,6 +24,8 @@ pub enum Refusal {
     Handshakes,
     /// It had to begin with a PROXY header, and did not, or not in time.
     ProxyProtocol,
+    /// The gateway is overloaded.
+    Overload,
 }
 
 /// Why a TLS handshake came to nothing.
@@ -62,8 +64,14 @@ pub enum Unseen {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Descriptors, Self::Listener, Self::Client, Self::Handshakes, Self::ProxyProtocol];
+    pub const ALL: [Self; 6] = [
+        Self::Descriptors,
+        Self::Listener,
+        Self::Client,
+        Self::Handshakes,
+        Self::ProxyProtocol,
+        Self::Overload,
+    ];
 
     /// A word for a metric's label.
     pub const fn as_str(self) -> &'static str {
@@ -73,6 +81,7 @@ impl Refusal {
             Self::Client => "client",
             Self::Handshakes => "handshakes",
             Self::ProxyProtocol => "proxy_protocol",
+            Self::Overload => "overload",
         }
     }
 }

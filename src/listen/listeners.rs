@@ -2,12 +2,12 @@ use super::caps::Client;
 use super::counters::{Counters, Refusal};
 use super::slot::{ListenerSpec, Settings, Slot};
 use super::tls::TlsSetup;
-use crate::config::model::listener::Listener;
+use crate::config::model::listener::{Limits, Listener};
 use crate::values::{ListenerId, Name, Problem};
 use parking_lot::{Mutex, RwLock};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Whether connections are accepted. While they are not, they wait in the kernel's queue.
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     connections: AtomicUsize,
     /// How many of them there may be.
     most: AtomicUsize,
+    /// Whether new ones are refused, but on listeners that are spared.
+    refusing: AtomicBool,
     /// Accept tasks that each listener is to have; 0 until the service runs.
     accept_tasks: AtomicUsize,
     /// Bumped when somebody who waits for a state should look again.
@@ -78,6 +80,7 @@ impl Listeners {
             gate: watch::Sender::new(Gate::Paused),
             connections: AtomicUsize::new(0),
             most: AtomicUsize::new(usize::MAX),
+            refusing: AtomicBool::new(false),
             accept_tasks: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
             orders,
@@ -184,6 +187,16 @@ impl Listeners {
         self.shared.most.store(most, Ordering::Release);
     }
 
+    /// Refuses new connections from now on, or takes them again. Listeners with `limits.spare` take them always.
+    pub fn refuse_new(&self, refusing: bool) {
+        self.shared.refusing.store(refusing, Ordering::Relaxed);
+    }
+
+    /// Connections open now, as a share of what [`Self::limit_connections`] allows.
+    pub fn fullness(&self) -> f64 {
+        self.connections() as f64 / self.shared.most.load(Ordering::Acquire).max(1) as f64
+    }
+
     /// Waits until every accept task of every listener has asked for a connection.
     pub async fn ready(&self) {
         self.shared.wait_until(Shared::is_accepting).await;
@@ -275,7 +288,7 @@ impl Shared {
 
 impl OpenConnection {
     /// Counts a connection in, if there is room for one.
-    pub(super) fn enter(shared: &Arc<Shared>, slot: &Arc<Slot>, most: u32) -> Result<Self, Refusal> {
+    pub(super) fn enter(shared: &Arc<Shared>, slot: &Arc<Slot>, limits: &Limits) -> Result<Self, Refusal> {
         let of_all = shared.connections.fetch_add(1, Ordering::AcqRel);
         let of_listener = slot.counters.opened();
         // Dropped, it counts itself out.
@@ -283,7 +296,10 @@ impl OpenConnection {
         if of_all >= shared.most.load(Ordering::Acquire) {
             return Err(Refusal::Descriptors);
         }
-        if of_listener >= most as usize {
+        if shared.refusing.load(Ordering::Relaxed) && !limits.spare {
+            return Err(Refusal::Overload);
+        }
+        if of_listener >= limits.connections as usize {
             return Err(Refusal::Listener);
         }
         Ok(open)

@@ -10,6 +10,7 @@ mod tunnel;
 
 pub use context::RequestContext;
 
+use crate::runtime::pressure::Pressure;
 use crate::runtime::{Current, Snapshot};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -40,6 +41,8 @@ pub struct Gateway {
     pub via: HeaderValue,
     /// Connects what does not go by Pingora's pool: tunnels.
     pub connector: TransportConnector,
+    /// How hard it is for the gateway itself.
+    pub pressure: Arc<Pressure>,
     /// True once the drain time is over and tunnels have to end.
     pub stopping: watch::Receiver<bool>,
 }

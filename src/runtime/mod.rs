@@ -4,6 +4,7 @@ pub mod body_memory;
 pub mod compile;
 pub mod current;
 pub mod pages;
+pub mod pressure;
 mod reach;
 pub mod snapshot;
 

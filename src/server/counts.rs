@@ -8,6 +8,7 @@ use crate::policy::quota;
 use crate::policy::shared::gcra;
 use crate::policy::shared::in_flight::InFlight;
 use crate::retained::Retained;
+use crate::runtime::pressure::Pressure;
 use crate::telemetry::metrics::{Connections, EndpointCount, LimitKeys, QuotaKeys, StoreCount};
 use crate::upstream::breaker;
 use crate::values::ListenerId;
@@ -73,6 +74,12 @@ pub(super) fn endpoints(in_force: &InForce) {
         }
         counts
     }));
+}
+
+/// Lets a scrape ask how hard it is for the gateway itself.
+pub(super) fn pressure(in_force: &InForce, pressure: &Arc<Pressure>) {
+    let pressure = Arc::clone(pressure);
+    in_force.metrics.set_pressure_source(Box::new(move || (pressure.level() as u8, pressure.delay())));
 }
 
 /// Lets a scrape ask how much is revoked.

@@ -179,6 +179,9 @@ pub struct Limits {
     /// is closed at once. Default 4096.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub handshakes: u32,
+    /// Whether connections and requests of this listener are taken whatever `process.overload` says: one for health
+    /// checks, for instance. Default false.
+    pub spare: bool,
     /// Bounds on connections that were upgraded, to WebSocket for instance.
     pub upgraded: Upgraded,
 }
@@ -220,6 +223,7 @@ impl Default for Limits {
             client_connections: 1000,
             client_prefix: 64,
             handshakes: 4096,
+            spare: false,
             upgraded: Upgraded::default(),
         }
     }

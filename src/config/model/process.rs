@@ -1,6 +1,6 @@
 //! The process as a whole, and its admin listener.
 
-use crate::values::{ByteSize, Duration, Secret};
+use crate::values::{ByteSize, Duration, Percent, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -40,6 +40,8 @@ pub struct Process {
     pub control: Option<PathBuf>,
     /// How long a process that takes over may take until it is ready. Default 60s.
     pub upgrade_time: Duration,
+    /// What is too much for the gateway itself.
+    pub overload: Overload,
 }
 
 impl Default for Process {
@@ -54,6 +56,33 @@ impl Default for Process {
             state: None,
             control: None,
             upgrade_time: Duration::from_secs(60),
+            overload: Overload::default(),
+        }
+    }
+}
+
+/// What is too much for the gateway itself. At a threshold new connections are refused, and requests of low
+/// importance; far beyond it (at twice the delay, half-way from the share to all there is) all but those of high
+/// importance. Answers of the gateway's own, the admin listener, and listeners with `limits.spare` go on.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overload {
+    /// How long a worker takes to come to a new task, at least, for a second. Default 250ms; `0s` for no bound.
+    pub delay: Duration,
+    /// Of the memory that the process may have: the least of what its control groups and the machine allow.
+    /// Default 90%; `100%` for no bound.
+    pub memory: Percent,
+    /// Of the client connections that there are file descriptors for. Default 95%; `100%` for no bound but
+    /// that one.
+    pub descriptors: Percent,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_millis(250),
+            memory: Percent::from_basis_points(9000),
+            descriptors: Percent::from_basis_points(9500),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! What the request wants, and whether it may: form, route, policies.
 
 use super::admit::{self, Survey};
-use super::{forward, hold};
+use super::{forward, hold, overload, respond};
 use crate::message::grpc;
 use crate::policy::{Reply, Verdict, cors};
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
 use crate::routing::{Found, Query};
 use crate::runtime::Target;
+use crate::runtime::pressure::Level;
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW};
 use http::{Method, StatusCode};
@@ -48,16 +49,24 @@ async fn decide(gateway: &Gateway, session: &mut Session, cx: &mut RequestContex
     let listener = cx.listener_id();
     let RequestContext { snapshot, route, policy, .. } = cx;
     let Some(route) = route.map(|id| snapshot.route(id)) else { return Ok(Verdict::Continue) };
+    let pressure = gateway.pressure.level();
+    if pressure != Level::Calm && overload::sheds_any(pressure, route, snapshot, listener) {
+        return Ok(overload::refuse());
+    }
     let verdict = route.chains.on(listener).on_request(request, policy).await;
     if !matches!(verdict, Verdict::Continue) {
         return Ok(verdict);
     }
+    if pressure != Level::Calm && overload::sheds(pressure, cx) {
+        respond::give_back(cx);
+        return Ok(overload::refuse());
+    }
     let length = survey.content_length();
-    if length.is_some_and(|length| length > policy.body_limit) {
+    if length.is_some_and(|length| length > cx.policy.body_limit) {
         // A body that says how long it is need not come to be refused.
         return Ok(Verdict::Reject(Box::new(super::body::too_long())));
     }
-    if policy.body_need.is_some() {
+    if cx.policy.body_need.is_some() {
         let verdict = Box::pin(hold::run(session, cx, length)).await?;
         if !matches!(verdict, Verdict::Continue) {
             return Ok(verdict);

@@ -8,5 +8,6 @@ pub mod fail;
 pub mod finish;
 pub mod forward;
 pub mod hold;
+pub mod overload;
 pub mod respond;
 pub mod retry;

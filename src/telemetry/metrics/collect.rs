@@ -198,6 +198,10 @@ impl State {
         if let Some(in_flight) = self.bounded.lock().as_ref().and_then(|source| source()) {
             scrape.add(&table::BOUNDED, &[], in_flight as f64);
         }
+        if let Some((level, delay)) = self.pressure.lock().as_ref().map(|source| source()) {
+            scrape.add(&table::OVERLOAD, &[], f64::from(level));
+            scrape.add(&table::WORKER_DELAY, &[], delay);
+        }
         for (cause, count) in self.denials.sums() {
             scrape.add(&table::DENIALS, &[cause], count as f64);
         }

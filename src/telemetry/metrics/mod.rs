@@ -120,6 +120,9 @@ pub struct LimitKeys {
 }
 
 /// How many requests are in flight by what bounds them, asked at each scrape; `None` if nothing does.
+/// Asked how hard it is for the gateway itself: the level, and the delay of the workers in seconds.
+pub type PressureOf = dyn Fn() -> (u8, f64) + Send + Sync;
+/// Asked for the requests in flight that something bounds.
 pub type BoundedOf = dyn Fn() -> Option<usize> + Send + Sync;
 
 /// What quotas remember, asked at each scrape; `None` if there are no quotas.
@@ -184,6 +187,7 @@ struct State {
     limit_keys: Mutex<Option<Box<LimitKeysOf>>>,
     quota_keys: Mutex<Option<Box<QuotaKeysOf>>>,
     bounded: Mutex<Option<Box<BoundedOf>>>,
+    pressure: Mutex<Option<Box<PressureOf>>>,
     rejections: Coded,
     denials: Coded,
     reloads: [AtomicU64; 3],
@@ -223,6 +227,7 @@ impl Metrics {
             limit_keys: Mutex::default(),
             quota_keys: Mutex::default(),
             bounded: Mutex::default(),
+            pressure: Mutex::default(),
             rejections: Coded::new(shards),
             denials: Coded::new(shards),
             reloads: Default::default(),
@@ -345,6 +350,11 @@ impl Metrics {
         let metrics = Arc::new(LimitMetrics::new(key.clone(), shards));
         living.insert(key, Arc::downgrade(&metrics));
         metrics
+    }
+
+    /// Says who knows how hard it is for the gateway itself. It is asked at each scrape.
+    pub fn set_pressure_source(&self, pressure: Box<PressureOf>) {
+        *self.state.pressure.lock() = Some(pressure);
     }
 
     /// Says who knows the requests in flight that something bounds. It is asked at each scrape.

@@ -102,6 +102,10 @@ table! {
         "How often what quotas have used could not be written to the state folder.";
     BOUNDED GAUGE "tollgate_concurrency_in_flight" []
         "Requests in flight that a policy concurrency bounds; one that several bounds hold counts once for each.";
+    OVERLOAD GAUGE "tollgate_overload_level" []
+        "How overloaded the gateway itself is: 0 not, 1 it refuses new connections and what is of low importance, 2 all but what is of high importance.";
+    WORKER_DELAY GAUGE "tollgate_worker_delay_seconds" []
+        "How long a worker takes to come to a new task, the least in the last second.";
     UNSEEN COUNTER "tollgate_unseen_requests_total" ["listener", "cause"]
         "Requests that the parser refused before a route could see them.";
     RELOADS COUNTER "tollgate_reloads_total" ["outcome"]

@@ -277,6 +277,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
         Some(QuotaKeys { keys, saved_at: 1_900_000_000, failures: 3 })
     }));
     metrics.set_bounded_source(Box::new(|| Some(5)));
+    metrics.set_pressure_source(Box::new(|| (1, 0.25)));
     let limit = metrics.limit("routes.a.policies.rate_limit", "client_ip");
     limit.admitted();
     limit.refused();
