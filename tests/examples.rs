@@ -550,6 +550,17 @@ const EXAMPLES: &[Example] = &[
             ask("web", "GET /orders\nx-fault: yes", 503, &["fault_injected"]),
         ],
     ),
+    Example {
+        name: "flood.yaml",
+        asks: &[ask("web", "GET /hello", 200, &["origin"]), ask("web", "GET /login", 200, &["origin"])],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            wait_until("twenty a minute are too many", || client.get("a", "/login", "").status == 429);
+            let refused = client.get("a", "/login", "");
+            assert_eq!((refused.code().as_str(), refused.field("retry-after")), ("flooding", Some("60")));
+            assert_eq!(client.get("a", "/hello", "").status, 200);
+        },
+    },
     example(
         "folder",
         &[

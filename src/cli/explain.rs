@@ -146,8 +146,9 @@ fn describe(
     }
     let rates = chain.rate_limits().map(|(_, limit)| limit.explain(cx));
     let quotas = chain.quotas().map(|(_, quota)| quota.explain(cx));
+    let floods = chain.floods().map(|(_, flood)| flood.explain());
     let limits: Vec<String> =
-        rates.chain(quotas).chain(chain.bounds().map(|(_, bound)| bound.explain(cx))).collect();
+        floods.chain(rates).chain(quotas).chain(chain.bounds().map(|(_, bound)| bound.explain(cx))).collect();
     if !limits.is_empty() {
         let _ = writeln!(out, "\nLimits for this caller:");
     }

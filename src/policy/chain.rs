@@ -7,6 +7,7 @@ use super::concurrency::{Bound, Concurrency};
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
 use super::fault::Fault;
+use super::flood::Flood;
 use super::quota::{Allowance, Quotas};
 use super::rate_limit::{CallerLimits, ClientLimits, Limit};
 use super::upstream_auth::UpstreamAuth;
@@ -139,6 +140,8 @@ macro_rules! the_list {
 the_list! {
     /// First: the cheapest refusal, and whoever it refuses gets to touch nothing else.
     ip_access: IpAccess, enforced ip_access;
+    /// Before all that costs anything, preflights and refusals as well: it knows the address and nothing else.
+    flood: Flood, enforced flood;
     /// Before whatever asks who calls: a preflight carries no credentials (Fetch, section 4.8).
     cors: Cors;
     /// Before all that counts and asks: what is behind it takes the fault for the client's or the network's.
@@ -352,6 +355,14 @@ impl Chain {
                 _ => &[],
             };
             bounds.iter().map(move |bound| (origin, bound))
+        })
+    }
+
+    /// The bounds on clients that flood, each with where its policy comes from.
+    pub fn floods(&self) -> impl Iterator<Item = (&Origin, &Flood)> {
+        self.origins.iter().zip(&self.head).filter_map(|(origin, policy)| match policy {
+            Compiled::Flood(policy) => Some((origin, policy)),
+            _ => None,
         })
     }
 

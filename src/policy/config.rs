@@ -2,7 +2,7 @@
 //! each other.
 
 use super::{
-    authenticate, authorize, body_limit, compress, concurrency, content_digest, cors, fault, grpc_web,
+    authenticate, authorize, body_limit, compress, concurrency, content_digest, cors, fault, flood, grpc_web,
     headers, ip_access, quota, rate_limit, rewrite, upstream_auth,
 };
 use schemars::JsonSchema;
@@ -87,6 +87,9 @@ pub struct Policies {
     /// Which client addresses are let in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<Setting<ip_access::IpAccessConfig>>,
+    /// Clients that flood are refused before anything is done for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flood: Option<Setting<flood::FloodConfig>>,
     /// Cross-origin requests from browsers; preflights are answered here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Setting<cors::CorsConfig>>,
@@ -138,6 +141,9 @@ pub struct EnforcedPolicies {
     /// Which client addresses are let in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<ip_access::IpAccessConfig>,
+    /// Clients that flood are refused before anything is done for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flood: Option<flood::FloodConfig>,
     /// How often requests may come. A route's own have to admit them as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<rate_limit::RateLimitConfig>,

@@ -52,6 +52,8 @@ pub struct PolicyContext {
     pub quotas: Vec<quota::Mark>,
     /// `concurrency`: what it is in flight by. They are given back with this.
     pub permits: Vec<Permit>,
+    /// `flood`: that it is in flight. It is given back with this.
+    pub flight: Option<pingora_limits::inflight::Guard>,
     /// Whether a policy wants to see the answer's body.
     pub watches_answer: bool,
     /// `compress`: what codes the answer, unless it stays as it is.
@@ -81,6 +83,7 @@ impl PolicyContext {
             limits: Vec::new(),
             quotas: Vec::new(),
             permits: Vec::new(),
+            flight: None,
             watches_answer: false,
             coder: None,
             web_call: None,

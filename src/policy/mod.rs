@@ -16,6 +16,7 @@ pub mod content_digest;
 pub mod context;
 pub mod cors;
 pub mod fault;
+pub mod flood;
 pub mod grpc_web;
 pub mod headers;
 pub mod ip_access;

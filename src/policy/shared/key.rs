@@ -285,9 +285,7 @@ impl Key {
 impl PartConfig {
     fn problem(&self) -> Option<Problem> {
         match self {
-            Self::ClientIp(Prefixes { v4, v6 }) if !(8..=32).contains(v4) || !(16..=128).contains(v6) => {
-                Some(Problem::new("`v4` is 8 to 32 bits and `v6` is 16 to 128"))
-            }
+            Self::ClientIp(prefixes) => prefixes.problem(),
             Self::Cookie(name) | Self::Claim(name) if name.is_empty() => {
                 Some(Problem::new("its name is empty"))
             }
@@ -414,6 +412,12 @@ impl Part {
 const LONGEST_LABEL: usize = 64;
 
 impl Prefixes {
+    /// What is wrong with it.
+    pub fn problem(&self) -> Option<Problem> {
+        let is_sound = (8..=32).contains(&self.v4) && (16..=128).contains(&self.v6);
+        (!is_sound).then(|| Problem::new("`v4` is 8 to 32 bits and `v6` is 16 to 128"))
+    }
+
     /// What of an address counts, for people.
     fn label(self, address: IpAddr) -> String {
         match address.to_canonical() {
@@ -428,7 +432,7 @@ impl Prefixes {
     }
 
     /// What of an address counts. IPv4 and IPv6 never meet.
-    fn of(self, address: IpAddr) -> u128 {
+    pub fn of(self, address: IpAddr) -> u128 {
         match address.to_canonical() {
             // Of the addresses that IPv6 maps IPv4 to, which never come here as themselves.
             IpAddr::V4(v4) => {
