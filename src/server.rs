@@ -139,6 +139,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     counts::connections(&in_force);
     counts::endpoints(&in_force);
     counts::stores(&in_force);
+    counts::caches(&in_force);
     counts::limits(&in_force, &compiler.retained);
     let state = quotas::state_folder(config.process.state.as_deref(), path);
     let quotas = QuotaKeeper::new(Arc::clone(&compiler.retained), state);

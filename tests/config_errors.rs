@@ -389,6 +389,14 @@ const COMPILED: &[(&str, &str)] = &[
         "listeners:\n  web: { address: 127.0.0.1:80 }\nroutes:\n  a: { match: { path: /a }, policies: { authorize: { when: principle.subject == \"x\" } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authorize: { when: request.path.startWith(\"/b\") } }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { authorize: { when: request.path } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { authorize: { when: request.path.matches(\"(\") } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { authorize: { when: request.path.matches(request.host) } }, to: { echo: {} } }\n  f: { match: { path: /f }, policies: { authorize: { when: request.path == } }, to: { echo: {} } }\n  g: { match: { path: \"/g/{id}\" }, policies: { authorize: { when: request.params.idd == \"1\" } }, to: { echo: {} } }\n  h: { match: { path: /h }, policies: { authorize: { when: request.method == 1 } }, to: { echo: {} } }\n",
     ),
     (
+        "caching",
+        "caches:\n  main: {}\nlisteners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  acme: {}\npolicies:\n  defaults: { authenticate: { any_of: [{ api_key: { header: x-key } }] } }\nupstreams:\n  u: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { match: { path: /a }, policies: { cache: { store: main } }, to: u }\n  b: { match: { path: /b }, policies: { cache: { store: main, key: { caller: true } } }, to: u }\n  c: { match: { path: /c }, policies: { authenticate: off, cache: { store: main } }, to: u }\n",
+    ),
+    (
+        "caching_mistakes",
+        "caches:\n  main: {}\nlisteners:\n  web: { address: 127.0.0.1:80 }\nupstreams:\n  u: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { match: { path: /a }, policies: { cache: {} }, to: u }\n  b: { match: { path: /b }, policies: { cache: { store: main, ttl: { 7xx: 1s, ok: 1s }, vary_on: ['a b'], tags_from: 'c:', bypass: 'request.heders', key: { keep_query: [a], drop_query: [b] } } }, to: u }\n",
+    ),
+    (
         "out_of_reach",
         "listeners:\n  web: { address: 127.0.0.1:80 }\nconsumers:\n  acme: { groups: [staff] }\nroles:\n  reader: { groups: [stuff] }\n  writer: {}\npolicies:\n  defaults: { authenticate: { any_of: [{ api_key: { header: x-key } }] } }\nroutes:\n  a: { match: { path: /a }, policies: { authorize: { groups: [staff] } }, to: { echo: {} } }\n  b: { match: { path: /b }, policies: { authorize: { groups: [stuff] } }, to: { echo: {} } }\n  c: { match: { path: /c }, policies: { authorize: { scopes: [a] } }, to: { echo: {} } }\n  d: { match: { path: /d }, policies: { authorize: { roles: [reader] } }, to: { echo: {} } }\n  e: { match: { path: /e }, policies: { authenticate: off, authorize: { groups: [staff] } }, to: { echo: {} } }\n",
     ),

@@ -237,6 +237,22 @@ const EXAMPLES: &[Example] = &[
             assert_eq!(visitor.open("/reports").status, 302);
         },
     },
+    Example {
+        name: "cache.yaml",
+        asks: &[
+            ask("web", "GET /shop/a", 200, &["cache-status: tollgate; fwd=uri-miss", "origin 9101"]),
+            ask("web", "GET /shop/a\ncookie: preview=1", 200, &["cache-status: tollgate; fwd=bypass"]),
+        ],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            let mut ask = |target: &str| client.get("a", target, "").field("cache-status").map(str::to_owned);
+            wait_until("what is kept is served", || {
+                ask("/shop/b").is_some_and(|status| status.contains("hit"))
+            });
+            assert!(ask("/shop/b?utm_source=x").unwrap().contains("hit"));
+            assert!(ask("/shop/b?page=2").unwrap().contains("fwd=uri-miss"));
+        },
+    },
     example(
         "client-certificates.yaml",
         &[

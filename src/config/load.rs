@@ -246,6 +246,7 @@ impl Merge<'_> {
         }
         let mut twins = Vec::new();
         add_named("stores", &mut config.stores, &document.stores, &mut twins);
+        add_named("caches", &mut config.caches, &document.caches, &mut twins);
         add_named("listeners", &mut config.listeners, &document.listeners, &mut twins);
         add_named("upstreams", &mut config.upstreams, &document.upstreams, &mut twins);
         add_named("consumers", &mut config.consumers.named, &document.consumers.named, &mut twins);

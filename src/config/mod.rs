@@ -46,6 +46,8 @@ pub struct Config {
     pub dns: model::dns::Dns,
     /// What several gateways share.
     pub stores: BTreeMap<Name, Arc<StoreConfig>>,
+    /// Stores of answers.
+    pub caches: BTreeMap<Name, Arc<model::cache::CacheStore>>,
     /// Where clients connect.
     pub listeners: BTreeMap<Name, Arc<Listener>>,
     /// Where requests go.
@@ -79,6 +81,7 @@ impl Default for Config {
             telemetry: telemetry::Telemetry::default(),
             dns: model::dns::Dns::default(),
             stores: document.stores,
+            caches: document.caches,
             listeners: document.listeners,
             upstreams: document.upstreams,
             identity: IdentityConfig::default(),

@@ -75,7 +75,15 @@ fn all_problems(root: &Node<'_>) -> Reading {
     for (section, value) in sections {
         let named = matches!(
             &*section.text,
-            "stores" | "listeners" | "upstreams" | "consumers" | "plans" | "roles" | "hosts" | "routes"
+            "stores"
+                | "caches"
+                | "listeners"
+                | "upstreams"
+                | "consumers"
+                | "plans"
+                | "roles"
+                | "hosts"
+                | "routes"
         );
         match &value.kind {
             Kind::Map(items) if named => {
@@ -160,6 +168,7 @@ impl Document {
         self.plans.append(&mut other.plans);
         self.roles.append(&mut other.roles);
         self.stores.append(&mut other.stores);
+        self.caches.append(&mut other.caches);
         self.listeners.append(&mut other.listeners);
         self.upstreams.append(&mut other.upstreams);
         self.hosts.append(&mut other.hosts);

@@ -8,13 +8,14 @@ use super::tree::{self, Kind, Node};
 use serde_yaml::{Mapping, Value};
 use std::collections::BTreeMap;
 
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "version",
     "process",
     "admin",
     "telemetry",
     "dns",
     "stores",
+    "caches",
     "listeners",
     "upstreams",
     "identity",

@@ -3,6 +3,7 @@
 
 use super::authenticate::Authenticate;
 use super::authorize::Authorize;
+use super::cache::Cache;
 use super::concurrency::{Bound, Concurrency};
 use super::config::{EnforcedPolicies, Policies, Setting};
 use super::context::PolicyContext;
@@ -51,6 +52,8 @@ pub struct Chain {
     response: Box<[usize]>,
     /// Those of `response` that look at bodies.
     response_body: Box<[usize]>,
+    /// Where in `head` the cache is.
+    cache: Option<usize>,
     origins: Box<[Origin]>,
 }
 
@@ -172,6 +175,8 @@ the_list! {
     headers: Headers, enforced headers;
     /// Everything before it saw the path that the client asked for.
     rewrite: Rewrite;
+    /// Who may not ask gets nothing that is kept; and what policies set on the request is part of the key.
+    cache: Cache;
     /// On answers alone.
     compress: Compress;
 }
@@ -231,8 +236,9 @@ impl Chain {
         response.sort_by_key(|at| (place(origins[*at].name), origins[*at].enforced));
         let request_body = (0..head.len()).filter(|at| head[*at].reads_requests()).collect();
         let response_body = response.iter().copied().filter(|at| head[*at].reads_answers()).collect();
-        let (head, response, origins) = (head.into(), response.into(), origins.into());
-        Ok(Self { head, request_body, response, response_body, origins })
+        let cache = head.iter().position(|policy| matches!(policy, Compiled::Cache(_)));
+        let (head, response, origins): (Box<[_]>, _, _) = (head.into(), response.into(), origins.into());
+        Ok(Self { head, cache, request_body, response, response_body, origins })
     }
 
     /// The head pass. The first policy that answers or refuses decides.
@@ -364,6 +370,19 @@ impl Chain {
             Compiled::Flood(policy) => Some((origin, policy)),
             _ => None,
         })
+    }
+
+    /// Where the caching of this chain comes from, if there is any.
+    pub fn cache_origin(&self) -> Option<(&Origin, &Cache)> {
+        Some((self.origins.get(self.cache?)?, self.cache()?))
+    }
+
+    /// What is kept of answers, if anything is.
+    pub fn cache(&self) -> Option<&Cache> {
+        match self.head.get(self.cache?)? {
+            Compiled::Cache(cache) => Some(cache),
+            _ => None,
+        }
     }
 
     /// The policies in force, in the order of the head pass, with where each comes from.

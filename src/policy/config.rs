@@ -2,8 +2,8 @@
 //! each other.
 
 use super::{
-    authenticate, authorize, body_limit, compress, concurrency, content_digest, cors, fault, flood, grpc_web,
-    headers, ip_access, quota, rate_limit, rewrite, upstream_auth,
+    authenticate, authorize, body_limit, cache, compress, concurrency, content_digest, cors, fault, flood,
+    grpc_web, headers, ip_access, quota, rate_limit, rewrite, upstream_auth,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
@@ -129,6 +129,9 @@ pub struct Policies {
     /// Another path or host for the upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Setting<rewrite::RewriteConfig>>,
+    /// Answers are kept and served again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Setting<cache::CacheConfig>>,
     /// Answers compressed for clients that accept it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compress: Option<Setting<compress::CompressConfig>>,

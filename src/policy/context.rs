@@ -90,6 +90,23 @@ impl PolicyContext {
         }
     }
 
+    /// The part of it that a request has which is made of this one, to fetch for all: who calls, and what
+    /// policies change; nothing that is in flight or given back.
+    #[must_use]
+    pub fn for_fill(&self) -> Self {
+        Self {
+            client: self.client,
+            secure: self.secure,
+            tls: self.tls.clone(),
+            request_id: self.request_id.clone(),
+            normalised: self.normalised.clone(),
+            principal: self.principal.clone(),
+            params: self.params,
+            edits: self.edits.clone(),
+            ..Self::new()
+        }
+    }
+
     /// The one path that is matched, authorised and forwarded.
     pub fn path<'a>(&'a self, head: &'a RequestHeader) -> &'a str {
         self.normalised.as_deref().unwrap_or_else(|| head.uri.path())
@@ -150,7 +167,7 @@ pub enum SignedBody {
 
 /// What policies change on the way upstream. Recorded here and applied to the upstream's copy of
 /// the request; the client's head stays as it came.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Edits {
     /// Another path, without the query.
     pub path: Option<String>,

@@ -31,7 +31,7 @@ use crate::outbound::redis::Stores;
 use crate::rejection::Rejection;
 use crate::retained::Retained;
 use crate::telemetry::metrics::Metrics;
-use crate::values::{ConfigPath, Finding, Problem};
+use crate::values::{ConfigPath, Finding, Name, Problem};
 use bytes::Bytes;
 use context::PolicyContext;
 use futures_util::future::BoxFuture;
@@ -58,6 +58,8 @@ pub struct CompileEnv<'a> {
     pub limit_keys: usize,
     /// How many keys quotas remember, all together.
     pub quota_keys: usize,
+    /// The names of the caches.
+    pub caches: Box<[Name]>,
     /// Where the policy that is compiled stands, from the root.
     pub place: RefCell<ConfigPath>,
 }

@@ -1,5 +1,6 @@
 //! What is known of a request. Each part is filled in one phase.
 
+use super::phases::cache::{Fill, Visit};
 use super::phases::hold::Held;
 use super::stream::{self, Watched};
 use crate::listen::ConnInfo;
@@ -44,6 +45,10 @@ pub struct RequestContext {
     pub policy: PolicyContext,
     /// `hold`: the body, if a policy has to see it whole.
     pub held: Option<Box<Held>>,
+    /// `cache`: what the cache knows of it.
+    pub visit: Option<Box<Visit>>,
+    /// `cache`: it is a flight, and nobody's client's.
+    pub fill: Option<Arc<Fill>>,
     /// `connect`: the exchange with the upstream.
     pub exchange: Exchange,
     /// A refusal that waits for `fail` to be written, from a hook that cannot write.
@@ -111,6 +116,8 @@ impl RequestContext {
             route: None,
             policy: PolicyContext::new(),
             held: None,
+            visit: None,
+            fill: None,
             exchange: Exchange::default(),
             refused: None,
             cause: None,

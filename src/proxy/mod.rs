@@ -65,6 +65,10 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
+    fn allow_spawning_subrequest(&self, _: &Session, cx: &Box<RequestContext>) -> bool {
+        !cx.snapshot.caches.is_empty()
+    }
+
     async fn request_filter(&self, session: &mut Session, cx: &mut Box<RequestContext>) -> Result<bool> {
         phases::check::run(self, session, cx).await
     }

@@ -1,8 +1,10 @@
 //! The only writer of our own answers: what a refusal says to the client, and whether the
 //! connection outlives it.
 
+use super::phases::cache::Event;
 use super::phases::respond;
 use super::{Gateway, RequestContext};
+use crate::cache::store::body::{End, Follower, Next};
 use crate::message::authority;
 use crate::message::grpc::{self, Dialect};
 use crate::policy::Reply;
@@ -16,6 +18,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// An unread body up to this length is read away so that the connection can be kept.
 const READ_AWAY: u64 = 64 << 10;
@@ -78,6 +81,87 @@ pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: 
     }
     session.write_response_header(Box::new(head), false).await?;
     session.write_response_body(Some(body), true).await
+}
+
+/// What is sent of an answer that is kept, or comes.
+pub(super) enum Content {
+    /// No body, and nothing said of its length.
+    None,
+    /// These pieces.
+    Pieces(std::vec::IntoIter<Bytes>),
+    /// A body on its way.
+    Following(Follower),
+    /// The same, for this client alone.
+    Private(mpsc::Receiver<Event>),
+}
+
+impl Content {
+    /// The next piece; none at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let broken = || Error::explain(ErrorType::ReadError, "the answer broke off").into_up();
+        match self {
+            Self::None => Ok(None),
+            Self::Pieces(pieces) => Ok(pieces.next()),
+            Self::Following(follower) => match follower.next().await {
+                Next::Piece(piece) => Ok(Some(piece)),
+                Next::End(End::Whole) => Ok(None),
+                Next::End(End::Broken) => Err(broken()),
+            },
+            Self::Private(events) => match events.recv().await {
+                Some(Event::Piece(piece)) => Ok(Some(piece)),
+                Some(Event::End) => Ok(None),
+                _ => Err(broken()),
+            },
+        }
+    }
+}
+
+/// Sends an answer that is kept, or comes: its head with the status and fields that it has, its body in
+/// pieces that are not copied.
+///
+/// # Errors
+/// The client is gone, or the answer broke off.
+pub(super) async fn send_kept(
+    session: &mut Session,
+    cx: &mut RequestContext,
+    mut head: ResponseHeader,
+    mut content: Content,
+) -> Result<()> {
+    let bodiless = matches!(head.status.as_u16(), 204 | 304) || matches!(content, Content::None);
+    respond::policies(session.req_header(), &mut head, cx);
+    if !bodiless && (cx.policy.watches_answer || !head.headers.contains_key(header::CONTENT_LENGTH)) {
+        respond::frame_anew(session.req_header(), &mut head);
+    }
+    let is_old = session.req_header().version == http::Version::HTTP_10;
+    if is_old && head.remove_header(&header::TRANSFER_ENCODING).is_some() {
+        session.set_keepalive(None);
+    }
+    settle_request_body(session).await;
+    if bodiless || session.req_header().method == Method::HEAD {
+        return session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await.map(drop);
+    }
+    session.write_response_header(Box::new(head), false).await?;
+    loop {
+        let mut piece = content.next().await?;
+        // The last piece goes out with the end.
+        let ends = match &content {
+            Content::Pieces(rest) => rest.len() == 0,
+            _ => piece.is_none(),
+        };
+        if cx.policy.watches_answer {
+            respond::body(&mut piece, ends, cx)?;
+        }
+        match piece {
+            Some(piece) if ends || !piece.is_empty() => {
+                session.write_response_body(Some(piece), ends).await?;
+            }
+            _ if ends => session.write_response_body(None, true).await?,
+            _ => {}
+        }
+        if ends {
+            return Ok(());
+        }
+    }
 }
 
 fn through_policies(body: Bytes, cx: &mut RequestContext) -> Result<Bytes> {

@@ -4,6 +4,7 @@ use super::body_memory::BodyMemory;
 use super::pages::Reader;
 use super::reach;
 use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
+use crate::cache::store::Store;
 use crate::compose::{Local, Redirect, Respond};
 use crate::config::model::{host, route as model};
 use crate::config::{Config, ConfigErrors, Reading};
@@ -106,6 +107,12 @@ impl Compiler {
         if is_wrong {
             return Err(found);
         }
+        let caches = config.caches.iter().map(|(name, store)| {
+            let kept = self.retained.get_or(StableId::new("cache", name), || Store::new(store.memory));
+            kept.set_memory(store.memory);
+            (name.as_str().into(), kept)
+        });
+        let caches = caches.collect();
         let names = || config.upstreams.keys().map(Name::as_str);
         let upstreams = upstreams.into_iter().zip(self.metrics.upstreams(names())).collect();
         let snapshot = Snapshot {
@@ -115,6 +122,7 @@ impl Compiler {
             upstreams,
             listeners,
             stores,
+            caches,
             identity,
             hosts,
             body_memory: BodyMemory::new(self.metrics.body_memory(), config.process.body_memory.bytes()),
@@ -369,6 +377,7 @@ impl<'a> Work<'a> {
             retained: Arc::clone(&self.compiler.retained),
             metrics: Some(Arc::clone(&self.compiler.metrics)),
             limit_keys: self.config.process.limit_keys as usize,
+            caches: self.config.caches.keys().cloned().collect(),
             quota_keys: self.config.process.quota_keys as usize,
             place: RefCell::default(),
         };

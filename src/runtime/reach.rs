@@ -34,6 +34,7 @@ pub(super) fn findings(config: &Config, identity: &Identity, chains: &[Arc<Chain
             claims: chain.authentications().any(Authenticate::has_claims),
         };
         found.extend(limits(chain, callers.known));
+        found.extend(caching(chain, callers.known));
         for (origin, authorize) in chain.authorizations() {
             asked.extend(authorize.asked_roles());
             let missing = authorize.out_of_reach(&callers).into_iter();
@@ -77,6 +78,21 @@ pub(super) fn certificates(
             Finding::warning(path.clone(), problem)
         })
         .collect()
+}
+
+/// A cache behind `authenticate` whose key does not tell callers apart: what the upstream marks as public
+/// goes to all of them.
+fn caching(chain: &Chain, asks_who_calls: bool) -> Option<Finding> {
+    let (origin, cache) = chain.cache_origin().filter(|_| asks_who_calls)?;
+    if cache.settings.by_caller {
+        return None;
+    }
+    let problem = Problem::new(
+        "callers of one tenant get each other's answers where the upstream says `public`, `s-maxage` or \
+         `must-revalidate`",
+    )
+    .remedy("add `key: { caller: true }`, or `authenticate: off` where answers are everybody's");
+    Some(Finding::warning(origin.path.clone(), problem))
 }
 
 fn limits(chain: &Chain, asks_who_calls: bool) -> impl Iterator<Item = Finding> {

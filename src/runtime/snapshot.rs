@@ -2,6 +2,7 @@
 
 use super::body_memory::BodyMemory;
 use super::pages::Pages;
+use crate::cache::store::Store;
 use crate::compose::Local;
 use crate::config::Config;
 use crate::config::model::listener as model;
@@ -18,7 +19,7 @@ use crate::telemetry::metrics::{ListenerMetrics, RouteMetrics, SnapshotGuard, Up
 use crate::upstream::Upstream;
 use crate::values::{Importance, ListenerId, Name, RouteId};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub listeners: Box<[Option<Listener>]>,
     /// What several gateways share.
     pub stores: Arc<Stores>,
+    /// Stores of answers, by name.
+    pub caches: BTreeMap<Box<str>, Arc<Store>>,
     /// Who calls, and who vouches for them.
     pub identity: Arc<Identity>,
     /// Hosts that differ from the defaults.

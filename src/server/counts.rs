@@ -2,6 +2,7 @@
 
 use crate::background::quotas::QuotaKeeper;
 use crate::background::reload::InForce;
+use crate::cache::store::Store;
 use crate::listen::{Counters, HandshakeFailure, Refusal};
 use crate::outbound::redis;
 use crate::policy::quota;
@@ -9,11 +10,12 @@ use crate::policy::shared::gcra;
 use crate::policy::shared::in_flight::InFlight;
 use crate::retained::Retained;
 use crate::runtime::pressure::Pressure;
-use crate::telemetry::metrics::{Connections, EndpointCount, LimitKeys, QuotaKeys, StoreCount};
+use crate::telemetry::metrics::{CacheCount, Connections, EndpointCount, LimitKeys, QuotaKeys, StoreCount};
 use crate::upstream::breaker;
 use crate::values::ListenerId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Lets a scrape ask about the connections of a listener.
 pub(super) fn connections(in_force: &InForce) {
@@ -87,6 +89,21 @@ pub(super) fn revocations(in_force: &InForce) {
     let current = Arc::clone(&in_force.current);
     let count = move || current.load().identity.revocations().len();
     in_force.metrics.set_revocations_source(Box::new(count));
+}
+
+/// Lets a scrape ask what the caches hold.
+pub(super) fn caches(in_force: &InForce) {
+    let current = Arc::clone(&in_force.current);
+    in_force.metrics.set_caches_source(Box::new(move || {
+        let count = |store: &Store| CacheCount {
+            bytes: store.bytes(),
+            keys: store.keys() as u64,
+            stored: store.counts.stored.load(Ordering::Relaxed),
+            evicted: store.counts.evicted.load(Ordering::Relaxed),
+            fetches: store.flights.count() as u64,
+        };
+        current.load().caches.iter().map(|(name, store)| (name.to_string(), count(store))).collect()
+    }));
 }
 
 /// Lets a scrape ask how the stores are.

@@ -4,6 +4,7 @@ mod admin;
 mod authorize;
 mod basic;
 mod bodies;
+mod cache;
 mod certificates;
 mod compress;
 mod concurrency;

@@ -17,7 +17,7 @@ use object::Object;
 use parking_lot::Mutex;
 use purge::{Purge, Purges, Verdict};
 use quick_cache::sync::Cache as QuickCache;
-use quick_cache::{OptionsBuilder, Weighter};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +64,18 @@ impl Weighter<Stored, Entry> for Weights {
     }
 }
 
+/// Counts the keys that leave for want of room.
+#[derive(Clone, Debug)]
+struct Leaving(Arc<AtomicU64>);
+
+impl Lifecycle<Stored, Entry> for Leaving {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: Stored, _: Entry) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// What is found for a request.
 #[derive(Debug)]
 pub enum Found {
@@ -84,7 +96,7 @@ pub enum Found {
 /// before what is asked for often (S3-FIFO and its kin; here `quick_cache`), so that a scan costs nothing.
 #[derive(Debug)]
 pub struct Store {
-    entries: QuickCache<Stored, Entry, Weights, ahash::RandomState>,
+    entries: QuickCache<Stored, Entry, Weights, ahash::RandomState, Leaving>,
     stripes: [Mutex<()>; STRIPES],
     hasher: ahash::RandomState,
     /// What is being fetched.
@@ -100,8 +112,8 @@ pub struct Store {
 pub struct Counts {
     /// Answers that were put in.
     pub stored: AtomicU64,
-    /// Keys that had to leave for want of room; refreshed when asked for.
-    pub removed: AtomicU64,
+    /// Keys that had to leave for want of room.
+    pub evicted: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -114,19 +126,20 @@ impl Store {
             .estimated_items_capacity(usize::try_from(memory / 8192).unwrap_or(1024).clamp(1024, 1 << 20))
             .weight_capacity(memory)
             .build();
+        let counts = Counts::default();
         let entries = match options {
             Ok(options) => QuickCache::with_options(
                 options,
                 Weights,
                 ahash::RandomState::new(),
-                quick_cache::sync::DefaultLifecycle::default(),
+                Leaving(Arc::clone(&counts.evicted)),
             ),
             Err(_) => QuickCache::with(
                 1024,
                 memory,
                 Weights,
                 ahash::RandomState::new(),
-                quick_cache::sync::DefaultLifecycle::default(),
+                Leaving(Arc::clone(&counts.evicted)),
             ),
         };
         Self {
@@ -136,7 +149,7 @@ impl Store {
             flights: Flights::new(memory / 2),
             purges: Purges::default(),
             capacity: AtomicU64::new(memory),
-            counts: Counts::default(),
+            counts,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The typed configuration: plain data, one file a section. Unknown fields are refused and every
 //! default is finite and stands in its field's description.
 
+pub mod cache;
 pub mod dns;
 pub mod host;
 pub mod listener;
@@ -37,6 +38,9 @@ pub struct Document {
     /// What several gateways share, by name.
     #[serde(default)]
     pub stores: BTreeMap<Name, Arc<StoreConfig>>,
+    /// Stores of answers, by name: for the policy `cache`.
+    #[serde(default)]
+    pub caches: BTreeMap<Name, Arc<cache::CacheStore>>,
     /// Where clients connect, by name.
     #[serde(default)]
     pub listeners: BTreeMap<Name, Arc<listener::Listener>>,

@@ -1,6 +1,7 @@
 //! What must be true of every request before anyone looks at what it wants: the connection's
 //! settings, the head's form and size, who the client is, and the one path.
 
+use super::cache;
 use crate::listen::ConnInfo;
 use crate::message::{authority, client_ip, grpc, normalize};
 use crate::proxy::RequestContext;
@@ -23,6 +24,9 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// Sets up the connection for this request. Pingora lets a body take for ever, on its way in and on
 /// its way out, unless told otherwise each time. (Idle time and the header's are the listener's.)
 pub fn connection(session: &mut Session, cx: &mut RequestContext) {
+    if cache::adopt(session, cx) {
+        return;
+    }
     let Some(conn) = session.digest().and_then(ConnInfo::of).map(Arc::clone) else { return };
     conn.header_complete();
     let limits = conn.limits();

@@ -1,7 +1,7 @@
 //! What the request wants, and whether it may: form, route, policies.
 
 use super::admit::{self, Survey};
-use super::{forward, hold, overload, respond};
+use super::{cache, forward, hold, overload, respond};
 use crate::message::grpc;
 use crate::policy::{Reply, Verdict, cors};
 use crate::proxy::{Gateway, RequestContext, reply};
@@ -18,9 +18,17 @@ use pingora_proxy::Session;
 
 /// Answers true if the request has its answer: a refusal, or what a policy or a local target says.
 pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    if cx.fill.is_some() {
+        // Its policies have run, for the request that it is made of.
+        return Ok(false);
+    }
     // Boxed: the state of writing an answer is large, and a request that goes on needs none of it.
     match decide(gateway, session, cx).await? {
         Verdict::Continue => {
+            let keeps = cache::policy(&cx.snapshot, cx).is_some();
+            if keeps && Box::pin(cache::run(gateway, session, cx)).await? {
+                return Ok(true);
+            }
             forward::lighten(session);
             return Ok(false);
         }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
+use std::sync::Arc;
 
 /// The client went away. No status of the standard; the log's word for it, as nginx has it.
 const CLIENT_GONE: &str = "client_gone";
@@ -52,6 +53,10 @@ pub async fn run(
     if rejection.as_ref().is_some_and(|rejection| rejection.code == INTERNAL_ERROR) {
         log::error!("internal error request_id={} error={error}", cx.policy.request_id());
     }
+    if let Some(fill) = cx.fill.as_ref().map(Arc::clone) {
+        fill.note(cx);
+        fill.fail(rejection.as_ref().map_or(CLIENT_GONE, |rejection| rejection.code));
+    }
     let Some(rejection) = rejection else {
         cx.cause = Some(CLIENT_GONE);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -62,7 +67,8 @@ pub async fn run(
         // is written and not yet sent goes first, or a client may take the loss for one of a request
         // that was not begun, and repeat it.
         cx.cause = Some(rejection.code);
-        if !reply::end_call(session, &rejection).await && !session.is_http2() {
+        let is_fill = cx.fill.is_some();
+        if !is_fill && !reply::end_call(session, &rejection).await && !session.is_http2() {
             session.as_downstream_mut().shutdown().await;
         }
         return FailToProxy { error_code: status, can_reuse_downstream: false };

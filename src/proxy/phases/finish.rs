@@ -33,6 +33,17 @@ pub struct Exchanged<'a> {
 
 /// Counts and logs. Waits for nothing.
 pub fn run(gateway: &Gateway, session: &mut Session, _: Option<&Error>, cx: &mut RequestContext) {
+    if cx.fill.is_some() {
+        // It is a part of the request that it was made of.
+        return;
+    }
+    if let Some(visit) = &cx.visit {
+        let metrics = cx.route().map_or(&cx.snapshot.unrouted, |route| &route.metrics);
+        metrics.cached(visit.outcome());
+    }
+    if let Some(fill) = cx.visit.as_mut().and_then(|visit| visit.fill.take()) {
+        fill.tell(cx);
+    }
     // The bytes of a request that came early are in Pingora's hands, where `listen` cannot look at
     // them: without pipelining Pingora closes, and the client sends that request again.
     session.as_downstream_mut().set_pipelining_enabled(false);

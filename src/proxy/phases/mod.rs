@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod body;
+pub mod cache;
 pub mod check;
 pub mod connect;
 pub mod fail;

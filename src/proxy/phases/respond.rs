@@ -1,6 +1,7 @@
 //! The answer on its way to the client.
 
-use super::{hold, retry};
+use super::{cache, hold, retry};
+use crate::cache::rules::status::CACHE_STATUS;
 use crate::message::hop_by_hop::{self, Keep};
 use crate::policy::chain::Chain;
 use crate::policy::context::PolicyContext;
@@ -34,6 +35,9 @@ pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut Re
     if let Some(error) = retry::after_answer(session, answer, cx) {
         return Err(error);
     }
+    if let Some(visit) = &cx.visit {
+        cache::invalidate(session.req_header(), answer, visit);
+    }
     let trailers = session.is_http2();
     hop_by_hop::strip_response(answer, Keep { trailers, upgrade: false });
     Ok(())
@@ -52,6 +56,15 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
         watched.watch().answering(answer.status.as_u16());
     }
     hold::release(cx);
+    if let Some(fill) = &cx.fill {
+        // What is each client's comes when each is served.
+        fill.note(cx);
+        return;
+    }
+    if let Some(value) = cx.visit.as_ref().and_then(|visit| visit.report.value()) {
+        // A value of our own cannot be refused.
+        let _ = answer.append_header(CACHE_STATUS, value);
+    }
     keep_at_endpoint(answer, cx);
     policies(session.req_header(), answer, cx);
     if cx.policy.watches_answer {
@@ -71,7 +84,7 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
     }
 }
 
-fn frame_anew(request: &RequestHeader, answer: &mut ResponseHeader) {
+pub fn frame_anew(request: &RequestHeader, answer: &mut ResponseHeader) {
     answer.remove_header(&header::CONTENT_LENGTH);
     let has_body = request.method != Method::HEAD && !matches!(answer.status.as_u16(), 204 | 304);
     if has_body {
@@ -94,6 +107,9 @@ fn keep_at_endpoint(answer: &mut ResponseHeader, cx: &RequestContext) {
 
 /// The response pass of THE LIST: the route's or, without a route, the listener's layer.
 pub fn policies(request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut RequestContext) {
+    if cx.fill.is_some() {
+        return;
+    }
     let (chain, policy) = chain(cx);
     // An answer may have come to nothing, and this one stands in its place.
     policy.forget_answer();

@@ -244,6 +244,14 @@ impl State {
                 scrape.add(&table::STORE_CALLS, &[store, outcome], *calls as f64);
             }
         }
+        let caches = self.caches.lock().as_ref().map(|source| source()).unwrap_or_default();
+        for (cache, count) in &caches {
+            scrape.add(&table::CACHE_BYTES, &[cache], count.bytes as f64);
+            scrape.add(&table::CACHE_KEYS, &[cache], count.keys as f64);
+            scrape.add(&table::CACHE_STORED, &[cache], count.stored as f64);
+            scrape.add(&table::CACHE_EVICTED, &[cache], count.evicted as f64);
+            scrape.add(&table::CACHE_FETCHES, &[cache], count.fetches as f64);
+        }
         if let Some(revocations) = self.revocations.lock().as_ref() {
             scrape.add(&table::REVOCATIONS, &[], revocations() as f64);
         }
@@ -273,6 +281,9 @@ impl State {
 }
 
 fn collect_route(route: &RouteMetrics, listeners: &HashMap<ListenerId, Arc<str>>, scrape: &mut Scrape) {
+    for (outcome, count) in route.cache_counts().filter(|(_, count)| *count > 0) {
+        scrape.add(&table::CACHE_REQUESTS, &[&route.name, outcome], count as f64);
+    }
     let Some((durations, answers)) = route.counted() else { return };
     for answer in answers {
         let Some((listener, upstream)) = listeners.get(&answer.listener).zip(answer.upstream()) else {

@@ -3,7 +3,7 @@
 use super::sharded::{Coded, LevelGuard, Levels, Sharded};
 use crate::values::ListenerId;
 use arc_swap::ArcSwapOption;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// The class of a final status, or that there was none.
@@ -49,11 +49,30 @@ pub struct Answer<'a> {
     pub upstream_duration: Option<Duration>,
 }
 
+/// What a cache did to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words are the whole meaning; the metric's help has them")]
+pub enum CacheOutcome {
+    Hit,
+    Stale,
+    Miss,
+    Revalidated,
+    Coalesced,
+    Bypass,
+}
+
+impl CacheOutcome {
+    pub(super) const LABELS: [&'static str; 6] =
+        ["hit", "stale", "miss", "revalidated", "coalesced", "bypass"];
+}
+
 /// A route's counters. Before the first request it is a name and two pointers.
 pub struct RouteMetrics {
     pub(super) name: Arc<str>,
     pub(super) shape: Arc<Shape>,
     used: ArcSwapOption<Used>,
+    /// What a cache did to its requests, by [`CacheOutcome`].
+    cached: OnceLock<Sharded>,
 }
 
 /// What the counters of every route have in common.
@@ -82,7 +101,7 @@ pub(super) struct AnswerCell {
 
 impl RouteMetrics {
     pub(super) fn new(name: &str, shape: Arc<Shape>) -> Self {
-        Self { name: name.into(), shape, used: ArcSwapOption::empty() }
+        Self { name: name.into(), shape, used: ArcSwapOption::empty(), cached: OnceLock::new() }
     }
 
     /// The label: the route's name, `_other` or `_none`.
@@ -104,6 +123,20 @@ impl RouteMetrics {
             }
             self.used.rcu(|used| Some(Used::with(used.as_deref(), &self.shape, answer)));
         }
+    }
+
+    /// Counts what a cache did to a request.
+    pub fn cached(&self, outcome: CacheOutcome) {
+        let counts = || Sharded::new(CacheOutcome::LABELS.len(), self.shape.shards);
+        self.cached.get_or_init(counts).add(outcome as usize, 1);
+    }
+
+    /// What a cache did to its requests, if one did anything.
+    pub(super) fn cache_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.cached.get().into_iter();
+        counts.flat_map(|counts| {
+            CacheOutcome::LABELS.into_iter().enumerate().map(|(at, label)| (label, counts.sum(at)))
+        })
     }
 
     /// Forgets counts for upstreams and listeners that are gone.

@@ -16,7 +16,9 @@ mod table;
 mod tests;
 
 pub use auth::AuthMetrics;
-pub use handles::{Answer, InFlight, ListenerMetrics, RouteMetrics, StatusClass, UpstreamMetrics};
+pub use handles::{
+    Answer, CacheOutcome, InFlight, ListenerMetrics, RouteMetrics, StatusClass, UpstreamMetrics,
+};
 pub use limits::LimitMetrics;
 
 use crate::values::ListenerId;
@@ -163,6 +165,24 @@ pub struct StoreCount {
 /// The stores by name, asked at each scrape.
 pub type StoresOf = dyn Fn() -> BTreeMap<String, StoreCount> + Send + Sync;
 
+/// What a cache holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheCount {
+    /// The memory of its answers.
+    pub bytes: u64,
+    /// Keys with answers.
+    pub keys: u64,
+    /// Answers that it took in.
+    pub stored: u64,
+    /// Keys that had to leave.
+    pub evicted: u64,
+    /// Fetches under way.
+    pub fetches: u64,
+}
+
+/// The caches by name, asked at each scrape.
+pub type CachesOf = dyn Fn() -> BTreeMap<String, CacheCount> + Send + Sync;
+
 /// How many revocations there are, asked at each scrape.
 pub type RevocationsOf = dyn Fn() -> usize + Send + Sync;
 
@@ -195,6 +215,7 @@ struct State {
     connections: Mutex<Option<Box<ConnectionsOf>>>,
     endpoints: Mutex<Option<Box<EndpointsOf>>>,
     stores: Mutex<Option<Box<StoresOf>>>,
+    caches: Mutex<Option<Box<CachesOf>>>,
     revocations: Mutex<Option<Box<RevocationsOf>>>,
     access_log_dropped: Arc<AtomicU64>,
     body_memory: Arc<AtomicU64>,
@@ -235,6 +256,7 @@ impl Metrics {
             connections: Mutex::default(),
             endpoints: Mutex::default(),
             stores: Mutex::default(),
+            caches: Mutex::default(),
             revocations: Mutex::default(),
             access_log_dropped: Arc::default(),
             body_memory: Arc::default(),
@@ -400,6 +422,11 @@ impl Metrics {
     /// Says who knows the stores. It is asked at each scrape.
     pub fn set_stores_source(&self, stores: Box<StoresOf>) {
         *self.state.stores.lock() = Some(stores);
+    }
+
+    /// Says who knows the caches. It is asked at each scrape.
+    pub fn set_caches_source(&self, caches: Box<CachesOf>) {
+        *self.state.caches.lock() = Some(caches);
     }
 
     /// Says who knows what is revoked. It is asked at each scrape.

@@ -74,6 +74,18 @@ table! {
         "How often no connection to the store could be made.";
     STORE_CALLS COUNTER "tollgate_store_calls_total" ["store", "outcome"]
         "Calls to a store: answered, timeout, refused (an error of its own), broken (the connection), or not even sent since it is down or too many are under way (busy).";
+    CACHE_REQUESTS COUNTER "tollgate_cache_requests_total" ["route", "outcome"]
+        "Requests of routes with a cache: hit, stale (served though it was), miss, revalidated (the upstream said that what is kept is still good), coalesced (waited for another request's answer), bypass (has nothing to do with the cache).";
+    CACHE_BYTES GAUGE "tollgate_cache_bytes" ["cache"]
+        "Memory of the answers that a cache holds; caches.NAME.memory bounds it.";
+    CACHE_KEYS GAUGE "tollgate_cache_keys" ["cache"]
+        "Keys of which a cache holds answers.";
+    CACHE_STORED COUNTER "tollgate_cache_stored_total" ["cache"]
+        "Answers that a cache took in.";
+    CACHE_EVICTED COUNTER "tollgate_cache_evicted_total" ["cache"]
+        "Keys whose answers had to leave a cache for want of room.";
+    CACHE_FETCHES GAUGE "tollgate_cache_fetches" ["cache"]
+        "Fetches under way that requests can wait for.";
     REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
         "Answers of the gateway's own that refuse a request, by their code.";
     AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]

@@ -1,0 +1,333 @@
+//! The cache on a request's way: after the policies have let it pass, before an endpoint is chosen.
+//!
+//! What is kept and fresh is served here. What is not is fetched by a flight (`fill`): a request of its own
+//! through the same hooks, so that upstream, retries, breaker and times are the route's, and no client's
+//! leaving ends it. The client that began it, and all that come meanwhile, follow it from its first byte.
+//! Answers that turn out to be for one client alone let the others go on at once, by themselves.
+
+mod fill;
+mod purge;
+mod serve;
+
+pub use fill::{Event, Fill, adopt};
+pub use purge::invalidate;
+
+use crate::cache::rules::date;
+use crate::cache::rules::directives::RequestDirectives;
+use crate::cache::rules::key::{Key, Parts};
+use crate::cache::rules::reuse::Use;
+use crate::cache::rules::status::{Forward, Report};
+use crate::cache::rules::storing;
+use crate::cache::store::flight::{Boarding, Stage};
+use crate::cache::store::object::Object;
+use crate::cache::store::{Found, Store};
+use crate::policy::cache::Cache;
+use crate::policy::context::HeaderEdit;
+use crate::policy::shared::cel::Facts;
+use crate::proxy::{Gateway, RequestContext, reply};
+use crate::rejection::Rejection;
+use crate::runtime::{Snapshot, Target};
+use crate::telemetry::metrics::CacheOutcome;
+use fill::Arrival;
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
+use pingora_error::Result;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a request looks again, after an answer that it waited for was for others.
+const LOOKS: usize = 3;
+
+/// What the cache knows of a request.
+#[derive(Debug)]
+pub struct Visit {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The key.
+    pub key: Arc<Key>,
+    /// What has become of it.
+    pub report: Report,
+    /// The flight that it began and waits for.
+    pub fill: Option<Arc<Fill>>,
+}
+
+impl Visit {
+    /// What the request is counted as.
+    pub const fn outcome(&self) -> CacheOutcome {
+        match (self.report.hit, self.report.forward) {
+            (true, _) if matches!(self.report.ttl, Some(Err(_))) => CacheOutcome::Stale,
+            (true, _) => CacheOutcome::Hit,
+            (false, Some(Forward::Bypass | Forward::Method) | None) => CacheOutcome::Bypass,
+            (false, _) if self.report.collapsed => CacheOutcome::Coalesced,
+            (false, _) if matches!(self.report.forward_status, Some(304)) => CacheOutcome::Revalidated,
+            (false, _) => CacheOutcome::Miss,
+        }
+    }
+}
+
+/// A request that may be answered from the cache.
+struct Guest {
+    store: Arc<Store>,
+    key: Arc<Key>,
+    directives: RequestDirectives,
+    personal: bool,
+    /// How long an answer may be waited for.
+    patience: Duration,
+}
+
+/// The route's caching, if it has any.
+pub fn policy<'s>(snapshot: &'s Snapshot, cx: &RequestContext) -> Option<&'s Cache> {
+    let route = snapshot.route(cx.route?);
+    if matches!(route.target, Target::Local(_)) {
+        return None;
+    }
+    route.chains.on(cx.listener_id()).cache()
+}
+
+/// Answers from the cache, if it can. False if the request goes on to its upstream by itself.
+///
+/// # Errors
+/// The client is gone, or what it was sent broke off.
+pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    let snapshot = Arc::clone(&cx.snapshot);
+    let Some(cache) = policy(&snapshot, cx) else { return Ok(false) };
+    let Some(store) = snapshot.caches.get(cache.store()).map(Arc::clone) else { return Ok(false) };
+    if session.req_header().method.as_str() == "PURGE" {
+        return purge::by_method(gateway, session, cx, (cache, &store)).await;
+    }
+    let key = Arc::new(key_of(session.req_header(), cx, cache));
+    let request = session.req_header();
+    let directives = RequestDirectives::of(&request.headers);
+    let forward = passes(request, cx, (cache, &directives));
+    let report = Report { forward, ..Report::default() };
+    cx.visit = Some(Box::new(Visit { store: Arc::clone(&store), key: Arc::clone(&key), report, fill: None }));
+    if forward.is_some() {
+        return Ok(false);
+    }
+    let personal = storing::has_credentials(&request.headers) || cx.policy.principal.is_some();
+    let patience = patience(cx);
+    let directives = if cache.settings.obeys_requests { directives } else { RequestDirectives::default() };
+    let guest = Guest { store, key, directives, personal, patience };
+    look(gateway, session, cx, &guest).await
+}
+
+/// Why a request has nothing to do with the cache.
+fn passes(
+    request: &RequestHeader,
+    cx: &RequestContext,
+    (cache, directives): (&Cache, &RequestDirectives),
+) -> Option<Forward> {
+    if request.method != Method::GET && request.method != Method::HEAD {
+        return Some(Forward::Method);
+    }
+    let no_store = directives.no_store && cache.settings.obeys_requests;
+    let is_odd = cx.upgrade || has_body(&request.headers) || says_another_request(&request.headers);
+    let is_bypassed = || cache.has_condition() && cache.is_bypassed(&Facts::new(request, &cx.policy));
+    (no_store || is_odd || is_bypassed()).then_some(Forward::Bypass)
+}
+
+/// A body is part of no key (RFC 9110 section 9.3.1).
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+}
+
+/// Fields by which frameworks take a request for another one than it says. They are part of no key, so what
+/// comes of them is for nobody else.
+fn says_another_request(headers: &HeaderMap) -> bool {
+    const NAMES: [HeaderName; 6] = [
+        HeaderName::from_static("x-http-method-override"),
+        HeaderName::from_static("x-http-method"),
+        HeaderName::from_static("x-method-override"),
+        HeaderName::from_static("x-original-url"),
+        HeaderName::from_static("x-rewrite-url"),
+        HeaderName::from_static("x-original-host"),
+    ];
+    NAMES.iter().any(|name| headers.contains_key(name))
+}
+
+/// The key: the URL, the route, and all that policies set on the request for the upstream to see.
+fn key_of(request: &RequestHeader, cx: &RequestContext, cache: &Cache) -> Key {
+    let route = cx.route().map_or("", |route| route.name.as_str());
+    let principal = cx.policy.principal.as_deref();
+    let consumer = principal.and_then(|principal| principal.consumer.as_deref());
+    let tenant = consumer.and_then(|consumer| consumer.tenant.as_deref()).unwrap_or_default();
+    let caller = principal.map(|principal| match (consumer, &principal.provider) {
+        (Some(consumer), _) => format!("consumer {}", consumer.name),
+        // A subject is one provider's word.
+        (None, Some(provider)) => format!("{provider} {}", principal.subject),
+        (None, None) => format!("{} {}", principal.method.as_str(), principal.subject),
+    });
+    let parts = Parts {
+        scheme: cx.policy.scheme(),
+        authority: &cx.authority,
+        path: cx.policy.path(request),
+        query: request.uri.query(),
+        headers: &request.headers,
+        realm: [tenant, route],
+        caller: caller.as_deref(),
+    };
+    let edits = &cx.policy.edits;
+    let fields = edits.headers.iter().filter_map(|edit| match edit {
+        HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value) => {
+            Some((name.as_str(), value.as_bytes()))
+        }
+        HeaderEdit::Remove(_) | HeaderEdit::RemoveCookie(_) => None,
+    });
+    let path = edits.path.as_ref().map(|path| (":path", path.as_bytes()));
+    let query = edits.query.as_ref().map(|query| (":query", query.as_bytes()));
+    let host = edits.host.as_ref().map(|host| (":host", host.as_bytes()));
+    Key::new(&parts, fields.chain(path).chain(query).chain(host), &cache.settings)
+}
+
+/// As long as the exchange may take: a flight takes no longer.
+fn patience(cx: &RequestContext) -> Duration {
+    let Some(route) = cx.route() else { return Duration::ZERO };
+    let upstream = match &route.target {
+        Target::Upstream(upstream) => *upstream,
+        Target::Split(split) => split.at(0),
+        Target::Local(_) => return Duration::ZERO,
+    };
+    let (compiled, _) = &cx.snapshot.upstreams[upstream];
+    crate::upstream::peer::total(compiled, &route.timeouts)
+}
+
+/// Looks into the store, and waits or fetches if that does not do.
+async fn look(
+    gateway: &Gateway,
+    session: &mut Session,
+    cx: &mut RequestContext,
+    guest: &Guest,
+) -> Result<bool> {
+    for _ in 0..LOOKS {
+        let now = date::now();
+        let mut flight_key = guest.key.as_str().as_bytes().to_vec();
+        if guest.personal {
+            // What is only for those with credentials says nothing of the others.
+            flight_key.extend_from_slice(b"\n*personal");
+        }
+        let (mut stale, mut or_stale) = (None, false);
+        match guest.store.find(guest.key.as_str(), &session.req_header().headers) {
+            Found::Object { object, aged } => match object.head.terms.usable(&guest.directives, now, aged) {
+                Use::Fresh | Use::Stale => return hit(session, cx, &object).await,
+                Use::Meanwhile => {
+                    if let Boarding::Fetch(seat) = guest.store.flights.board(&flight_key, now) {
+                        let mut flight = fill::Order::new(guest, session.req_header(), flight_key);
+                        (flight.seat, flight.known) = (Some(seat), Some(Arc::clone(&object)));
+                        fill::start(session, cx, flight);
+                    }
+                    return hit(session, cx, &object).await;
+                }
+                Use::Validate { or_stale: may } => {
+                    or_stale = may;
+                    note(
+                        cx,
+                        if object.head.terms.left(now).is_ok() { Forward::Request } else { Forward::Stale },
+                    );
+                    flight_key.extend_from_slice(&object.variant);
+                    stale = Some(object);
+                }
+            },
+            Found::OtherVariants(vary) => {
+                note(cx, Forward::VaryMiss);
+                flight_key.extend_from_slice(&vary.of_request(&session.req_header().headers));
+            }
+            Found::Nothing => note(cx, Forward::UriMiss),
+        }
+        if guest.directives.only_if_cached {
+            return not_cached(gateway, session, cx).await;
+        }
+        if session.req_header().method == Method::HEAD {
+            return Ok(false);
+        }
+        // Who wants to have it asked about now does not wait for what was asked before.
+        let is_reload = guest.directives.no_cache || guest.directives.max_age.is_some();
+        let boarding = if is_reload { Boarding::Probe } else { guest.store.flights.board(&flight_key, now) };
+        let seat = match boarding {
+            Boarding::Fetch(seat) => Some(seat),
+            Boarding::Probe => None,
+            Boarding::Alone if stale.as_ref().is_some_and(|object| object.has_validator()) => None,
+            Boarding::Alone => return Ok(false),
+            Boarding::Follow(flight) => {
+                let landed = tokio::time::timeout(guest.patience, flight.landed()).await;
+                match landed.unwrap_or(Stage::Private) {
+                    Stage::Answer(object) if is_for(&object, session.req_header()) => {
+                        if let Some(visit) = &mut cx.visit {
+                            visit.report.collapsed = true;
+                        }
+                        if serve::shared(session, cx, &object, None).await? {
+                            return Ok(true);
+                        }
+                        return Ok(false);
+                    }
+                    // It was for others: what varies is known now.
+                    Stage::Answer(_) => continue,
+                    Stage::Failed(_) if or_stale => match &stale {
+                        Some(object) => return hit(session, cx, object).await,
+                        None => return Ok(false),
+                    },
+                    Stage::Failed(_) | Stage::Private | Stage::Asking => return Ok(false),
+                }
+            }
+        };
+        let mut order = fill::Order::new(guest, session.req_header(), flight_key);
+        (order.seat, order.known) = (seat, stale.clone());
+        let Some((fill, mut events)) = fill::start(session, cx, order) else { return Ok(false) };
+        if let Some(visit) = &mut cx.visit {
+            visit.fill = Some(fill);
+        }
+        return match fill::arrival(session, &mut events, guest.patience).await? {
+            Arrival::Shared(object, place) => {
+                if let Some(visit) = &mut cx.visit {
+                    visit.report.stored = Some(true);
+                    // Its body was there already: it was asked about, and is still good.
+                    visit.report.forward_status = place.is_none().then_some(304);
+                }
+                serve::shared(session, cx, &object, place).await
+            }
+            Arrival::Private(head) => match stale.filter(|_| or_stale && is_failure(head.status)) {
+                Some(object) => hit(session, cx, &object).await,
+                None => serve::private(session, cx, *head, events).await.map(|()| true),
+            },
+            Arrival::Lost => match stale.filter(|_| or_stale) {
+                Some(object) => hit(session, cx, &object).await,
+                // Nothing came, not even a refusal: the request goes on by itself.
+                None => Ok(false),
+            },
+        };
+    }
+    Ok(false)
+}
+
+/// RFC 5861 section 4.
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+fn is_for(object: &Object, request: &RequestHeader) -> bool {
+    let vary = &object.head.vary;
+    object.head.terms.is_shared() && (vary.is_empty() || vary.of_request(&request.headers) == object.variant)
+}
+
+fn note(cx: &mut RequestContext, forward: Forward) {
+    if let Some(visit) = &mut cx.visit {
+        visit.report.forward = Some(forward);
+    }
+}
+
+async fn hit(session: &mut Session, cx: &mut RequestContext, object: &Arc<Object>) -> Result<bool> {
+    if let Some(visit) = &mut cx.visit {
+        visit.report = Report { hit: true, ..Report::default() };
+    }
+    serve::shared(session, cx, object, None).await
+}
+
+/// RFC 9111 section 5.2.1.7.
+async fn not_cached(gateway: &Gateway, session: &mut Session, cx: &mut RequestContext) -> Result<bool> {
+    let title = "This is not in the cache";
+    let rejection = Rejection::new(StatusCode::GATEWAY_TIMEOUT, "not_cached", title);
+    Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
+    Ok(true)
+}
