@@ -281,7 +281,7 @@ impl State {
 }
 
 fn collect_route(route: &RouteMetrics, listeners: &HashMap<ListenerId, Arc<str>>, scrape: &mut Scrape) {
-    for (outcome, count) in route.cache_counts().filter(|(_, count)| *count > 0) {
+    for (outcome, count) in route.cache_counts().into_iter().filter(|(_, count)| *count > 0) {
         scrape.add(&table::CACHE_REQUESTS, &[&route.name, outcome], count as f64);
     }
     let Some((durations, answers)) = route.counted() else { return };

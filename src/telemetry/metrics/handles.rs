@@ -3,7 +3,7 @@
 use super::sharded::{Coded, LevelGuard, Levels, Sharded};
 use crate::values::ListenerId;
 use arc_swap::ArcSwapOption;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The class of a final status, or that there was none.
@@ -71,8 +71,6 @@ pub struct RouteMetrics {
     pub(super) name: Arc<str>,
     pub(super) shape: Arc<Shape>,
     used: ArcSwapOption<Used>,
-    /// What a cache did to its requests, by [`CacheOutcome`].
-    cached: OnceLock<Sharded>,
 }
 
 /// What the counters of every route have in common.
@@ -88,6 +86,8 @@ struct Used {
     durations: Arc<Durations>,
     /// Ascending by key.
     answers: Vec<Arc<AnswerCell>>,
+    /// By [`CacheOutcome`], where there is a cache.
+    cached: Option<Arc<Sharded>>,
 }
 
 /// Requests of one route by one listener to one upstream, by class.
@@ -101,7 +101,7 @@ pub(super) struct AnswerCell {
 
 impl RouteMetrics {
     pub(super) fn new(name: &str, shape: Arc<Shape>) -> Self {
-        Self { name: name.into(), shape, used: ArcSwapOption::empty(), cached: OnceLock::new() }
+        Self { name: name.into(), shape, used: ArcSwapOption::empty() }
     }
 
     /// The label: the route's name, `_other` or `_none`.
@@ -125,18 +125,24 @@ impl RouteMetrics {
         }
     }
 
-    /// Counts what a cache did to a request.
+    /// Counts what a cache did to a request. Allocates at the first one of a route.
     pub fn cached(&self, outcome: CacheOutcome) {
-        let counts = || Sharded::new(CacheOutcome::LABELS.len(), self.shape.shards);
-        self.cached.get_or_init(counts).add(outcome as usize, 1);
+        loop {
+            if let Some(used) = &*self.used.load()
+                && let Some(cached) = &used.cached
+            {
+                cached.add(outcome as usize, 1);
+                return;
+            }
+            self.used.rcu(|used| Some(Used::with_cache(used.as_deref(), &self.shape)));
+        }
     }
 
     /// What a cache did to its requests, if one did anything.
-    pub(super) fn cache_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.cached.get().into_iter();
-        counts.flat_map(|counts| {
-            CacheOutcome::LABELS.into_iter().enumerate().map(|(at, label)| (label, counts.sum(at)))
-        })
+    pub(super) fn cache_counts(&self) -> Vec<(&'static str, u64)> {
+        let used = self.used.load();
+        let Some(cached) = used.as_ref().and_then(|used| used.cached.as_ref()) else { return Vec::new() };
+        CacheOutcome::LABELS.into_iter().enumerate().map(|(at, label)| (label, cached.sum(at))).collect()
     }
 
     /// Forgets counts for upstreams and listeners that are gone.
@@ -148,7 +154,7 @@ impl RouteMetrics {
         self.used.rcu(|used| {
             used.as_ref().map(|used| {
                 let answers = used.answers.iter().filter(|cell| lives(cell)).cloned().collect();
-                Arc::new(Used { durations: used.durations.clone(), answers })
+                Arc::new(Used { durations: used.durations.clone(), answers, cached: used.cached.clone() })
             })
         });
     }
@@ -173,7 +179,16 @@ impl Used {
             };
             answers.insert(place, Arc::new(cell));
         }
-        Arc::new(Self { durations, answers })
+        Arc::new(Self { durations, answers, cached: old.and_then(|old| old.cached.clone()) })
+    }
+
+    fn with_cache(old: Option<&Self>, shape: &Shape) -> Arc<Self> {
+        let fresh = || Arc::new(Sharded::new(CacheOutcome::LABELS.len(), shape.shards));
+        Arc::new(Self {
+            durations: old.map_or_else(|| Arc::new(Durations::new(shape)), |old| old.durations.clone()),
+            answers: old.map_or_else(Vec::new, |old| old.answers.clone()),
+            cached: Some(old.and_then(|old| old.cached.clone()).unwrap_or_else(fresh)),
+        })
     }
 
     fn find(&self, key: u64) -> Option<&AnswerCell> {

@@ -271,6 +271,10 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
     let store = StoreCount { connected: true, connect_failures: 2, calls: vec![("answered", 5)] };
     metrics.set_stores_source(Box::new(move || [("shared".to_owned(), store.clone())].into()));
+    let cache = CacheCount { bytes: 4096, keys: 2, stored: 9, evicted: 7, fetches: 1 };
+    metrics.set_caches_source(Box::new(move || [("main".to_owned(), cache)].into()));
+    routes[0].cached(CacheOutcome::Hit);
+    routes[0].cached(CacheOutcome::Hit);
     metrics.set_limit_keys_source(Box::new(|| Some(LimitKeys { keys: 3, bytes: 4096, forgotten: 1 })));
     let keys = LimitKeys { keys: 6, bytes: 1024, forgotten: 2 };
     metrics.set_quota_keys_source(Box::new(move || {
@@ -317,6 +321,11 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_store_connected{store=\"shared\"} 1",
         "tollgate_store_connect_failures_total{store=\"shared\"} 2",
         "tollgate_store_calls_total{store=\"shared\",outcome=\"answered\"} 5",
+        "tollgate_cache_bytes{cache=\"main\"} 4096",
+        "tollgate_cache_keys{cache=\"main\"} 2",
+        "tollgate_cache_stored_total{cache=\"main\"} 9",
+        "tollgate_cache_evicted_total{cache=\"main\"} 7",
+        "tollgate_cache_fetches{cache=\"main\"} 1",
         "tollgate_limit_keys_forgotten_total 1",
         "tollgate_limit_memory_bytes 4096",
         "tollgate_tls_handshakes_failed_total{listener=\"public\",cause=\"not_tls\"} 2",
