@@ -4,6 +4,7 @@
 //! handed over like them. Whatever writes, and the configuration, asks for the token; without a
 //! token in the configuration they are closed to everyone.
 
+mod caches;
 mod revocations;
 mod views;
 
@@ -82,6 +83,10 @@ impl ServeHttp for Admin {
             Some(rest) if allowed && (rest.is_empty() || rest.starts_with('/')) => {
                 revoked(session, &method, (rest, query.as_deref()), &snapshot).await
             }
+            _ if allowed && path == "/caches/purge" && method == Method::POST => match body(session).await {
+                Some(body) => caches::purge(&snapshot, &body),
+                None => problem(StatusCode::PAYLOAD_TOO_LARGE, "a purge has at most 16KiB"),
+            },
             _ if allowed && path == "/quotas" && method == Method::GET => {
                 self.usage(query.as_deref().unwrap_or_default())
             }
@@ -168,7 +173,7 @@ impl Admin {
             (true, ["reload"]) => as_json(StatusCode::OK, &(self.last_reload)().unwrap_or(Value::Null)),
             (true, ["config"]) if allowed => text(StatusCode::OK, "application/yaml", snapshot.config.view()),
             (true, ["config"]) => unauthorized(snapshot),
-            (_, ["revocations", ..] | ["quotas"]) => unauthorized(snapshot),
+            (_, ["revocations", ..] | ["quotas"] | ["caches", "purge"]) => unauthorized(snapshot),
             _ if method != Method::POST => problem(StatusCode::NOT_FOUND, "there is nothing here; see /"),
             _ if !allowed => unauthorized(snapshot),
             (_, ["reload"]) => self.reload().await,
@@ -234,6 +239,7 @@ GET  /revocations, /revocations?after=ID     what is revoked, by pages (token)
 POST /revocations                            revoke a key, a token or a subject (token)
 DELETE /revocations/ID                       take a revocation back (token)
 GET  /quotas, /quotas?for=NAME&after=ID      what quotas have used, by pages (token)
+POST /caches/purge                           make kept answers invalid (token)
 POST /reload                                 read the configuration again (token)
 POST /routes/NAME/off, /on                   switch a route (token)
 POST /upstreams/NAME/ADDRESS/drain, /resume  take an endpoint out, put it back (token)

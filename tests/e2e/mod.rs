@@ -5,6 +5,7 @@ mod authorize;
 mod basic;
 mod bodies;
 mod cache;
+mod cache_attacks;
 mod certificates;
 mod compress;
 mod concurrency;

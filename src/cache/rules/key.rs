@@ -100,23 +100,33 @@ fn line(text: &mut String, name: &str, value: Option<&[u8]>) {
 
 /// A URL as keys have it: host in lower case, without the port that its scheme has anyway.
 pub fn url(scheme: &str, authority: &str, path: &str, query: Option<&str>) -> String {
-    let authority = authority.to_ascii_lowercase();
-    let default = if scheme == "https" { ":443" } else { ":80" };
-    let authority = authority.strip_suffix(default).unwrap_or(&authority);
-    let (host, port) = match authority.rfind(':') {
-        Some(at) if !authority.ends_with(']') => authority.split_at(at),
-        _ => (authority, ""),
-    };
-    let host = host.trim_end_matches('.');
-    let mut url = String::with_capacity(scheme.len() + authority.len() + path.len() + 16);
-    for part in [scheme, "://", host, port, path] {
-        url.push_str(part);
-    }
+    let mut url = String::with_capacity(scheme.len() + authority.len() + path.len() + 64);
+    url.push_str(scheme);
+    url.push_str("://");
+    push_authority(&mut url, scheme, authority);
+    url.push_str(path);
     if let Some(query) = query {
         url.push('?');
         url.push_str(query);
     }
     url
+}
+
+/// An authority as keys have it, and as whoever fetches for all has to name it: what an upstream makes of
+/// other ways to write it would be for all as well.
+pub fn push_authority(text: &mut String, scheme: &str, authority: &str) {
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let authority = authority.strip_suffix(default).unwrap_or(authority);
+    let (host, port) = match authority.rfind(':') {
+        Some(at) if !authority.ends_with(']') => authority.split_at(at),
+        _ => (authority, ""),
+    };
+    let from = text.len();
+    text.push_str(host.trim_end_matches('.'));
+    text.push_str(port);
+    if let Some(added) = text.get_mut(from..) {
+        added.make_ascii_lowercase();
+    }
 }
 
 /// What of a query counts, and so what of it goes upstream when something is fetched for all.

@@ -62,10 +62,13 @@ pub enum Query {
 }
 
 impl Settings {
-    /// The lifetime that is configured for a status, if one is.
+    /// The lifetime that is configured for a status, if one is. A class does not stand for what a request can
+    /// bring about by what is in no key, such as a field that the upstream finds too large: one client would
+    /// spoil the answer for all (Nguyen et al., "Your Cache Has Fallen", 2019).
     pub fn ttl_of(&self, status: StatusCode) -> Option<Duration> {
         let of = |wanted: u16| self.ttl.iter().find(|(known, _)| *known == wanted).map(|(_, ttl)| *ttl);
-        of(status.as_u16()).or_else(|| of(status.as_u16() / 100))
+        let is_of_requests = matches!(status.as_u16(), 400 | 405 | 406 | 411..=417 | 422 | 431 | 501);
+        of(status.as_u16()).or_else(|| of(status.as_u16() / 100).filter(|_| !is_of_requests))
     }
 }
 

@@ -172,7 +172,7 @@ pub(super) fn start(
         snapshot: Arc::clone(&cx.snapshot),
         route: cx.route?,
         conn: cx.conn.clone(),
-        authority: cx.authority.clone(),
+        authority: authority(cx).into(),
         believed: cx.believed,
         trace: cx.trace,
         policy: cx.policy.for_fill(),
@@ -212,10 +212,15 @@ fn head(
     if let Some(known) = known {
         update::ask_about(&mut parts.headers, &known.head.headers);
     }
-    if !parts.headers.contains_key(HOST) {
-        parts.headers.insert(HOST, HeaderValue::from_str(&cx.authority).ok()?);
-    }
+    parts.headers.insert(HOST, HeaderValue::from_str(&authority(cx)).ok()?);
     Some(parts.into())
+}
+
+/// The authority as its key has it.
+fn authority(cx: &RequestContext) -> String {
+    let mut text = String::with_capacity(cx.authority.len());
+    key::push_authority(&mut text, cx.policy.scheme(), &cx.authority);
+    text
 }
 
 /// Takes over what a flight begins with, if the session is one's. True if it is.

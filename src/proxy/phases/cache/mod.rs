@@ -28,12 +28,14 @@ use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
 use crate::runtime::{Snapshot, Target};
 use crate::telemetry::metrics::CacheOutcome;
+use crate::values::Sha256;
 use fill::Arrival;
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,16 +172,49 @@ fn key_of(request: &RequestHeader, cx: &RequestContext, cache: &Cache) -> Key {
         caller: caller.as_deref(),
     };
     let edits = &cx.policy.edits;
-    let fields = edits.headers.iter().filter_map(|edit| match edit {
-        HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value) => {
-            Some((name.as_str(), value.as_bytes()))
+    let mut seen: Vec<(&str, Cow<'_, [u8]>)> = Vec::new();
+    for edit in &edits.headers {
+        if let HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value) = edit {
+            // Keys are kept for long, and go to disk: no secret is in them.
+            let value = match value.is_sensitive() {
+                true => Cow::Owned(Sha256::of(value.as_bytes()).to_string().into_bytes()),
+                false => Cow::Borrowed(value.as_bytes()),
+            };
+            seen.push((name.as_str(), value));
         }
-        HeaderEdit::Remove(_) | HeaderEdit::RemoveCookie(_) => None,
-    });
+    }
     let path = edits.path.as_ref().map(|path| (":path", path.as_bytes()));
     let query = edits.query.as_ref().map(|query| (":query", query.as_bytes()));
     let host = edits.host.as_ref().map(|host| (":host", host.as_bytes()));
-    Key::new(&parts, fields.chain(path).chain(query).chain(host), &cache.settings)
+    let seen = seen.iter().map(|(name, value)| (*name, value.as_ref()));
+    let seen = seen.chain(path).chain(query).chain(host).chain(told(&request.headers));
+    Key::new(&parts, seen, &cache.settings)
+}
+
+/// Fields by which an upstream may be told of another host, scheme or path than the key has: those that the
+/// peer is trusted to send, and those that upstreams trust without asking anybody. They are part of the
+/// key, so that what comes of them is for nobody else.
+fn told(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    const NAMES: [&str; 16] = [
+        "forwarded",
+        "front-end-https",
+        "x-forwarded-host",
+        "x-forwarded-path",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-protocol",
+        "x-forwarded-scheme",
+        "x-forwarded-server",
+        "x-forwarded-ssl",
+        "x-forwarded-uri",
+        "x-host",
+        "x-http-destinationurl",
+        "x-http-host-override",
+        "x-scheme",
+        "x-url-scheme",
+    ];
+    let fields = headers.iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
+    fields.map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// As long as the exchange may take: a flight takes no longer.
