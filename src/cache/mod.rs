@@ -6,5 +6,6 @@
 //! request of its own through the same hooks, which no client's leaving ends. The client that began it
 //! and those that come meanwhile follow it, from its first byte.
 
+pub mod disk;
 pub mod rules;
 pub mod store;

@@ -62,6 +62,11 @@ impl Whole {
         self.length + self.pieces.len() as u64 * 64
     }
 
+    /// All its pieces.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
     /// A piece by its number.
     pub fn piece(&self, at: usize) -> Option<Bytes> {
         self.pieces.get(at).cloned()

@@ -27,7 +27,7 @@ pub struct Object {
     pub born: u64,
     /// Up to when purges have been held against it, and whether one has made it stale.
     pub(super) checked: AtomicU64,
-    pub(super) aged: AtomicBool,
+    pub(in crate::cache) aged: AtomicBool,
 }
 
 /// Status and fields of an answer, with what decides about its use.
@@ -59,6 +59,17 @@ impl Object {
         let variant = if vary.is_empty() { Box::default() } else { vary.of_request(request) };
         let head = Head { status, headers: Arc::new(headers), vary, terms };
         Self { head, variant, body, tags, born, checked: AtomicU64::new(born), aged: AtomicBool::new(false) }
+    }
+
+    /// One that was kept elsewhere, where purges have been held against it up to `checked`.
+    pub(in crate::cache) fn restored(
+        (head, variant): (Head, Box<[u8]>),
+        body: Body,
+        (tags, born): (Box<[u64]>, u64),
+        (checked, aged): (u64, bool),
+    ) -> Self {
+        let (checked, aged) = (AtomicU64::new(checked), AtomicBool::new(aged));
+        Self { head, variant, body, tags, born, checked, aged }
     }
 
     /// The same with another body: the one that has come whole.

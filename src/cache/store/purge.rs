@@ -5,6 +5,7 @@ use super::object::Object;
 use crate::cache::rules::date;
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many purges are remembered before they are carried out.
@@ -45,11 +46,35 @@ pub enum Verdict {
     Gone,
 }
 
+/// Moments in the order in which they are given out: microseconds of the epoch by the clock on the wall, so
+/// that they hold over restarts, but never the same twice and never one before the last.
+#[derive(Debug, Default)]
+pub struct Clock(AtomicU64);
+
+impl Clock {
+    /// A moment after all that were given out.
+    pub fn stamp(&self) -> u64 {
+        let wall = u64::try_from(date::now().as_micros()).unwrap_or(u64::MAX / 2);
+        let mut before = self.0.load(Ordering::Relaxed);
+        loop {
+            let next = wall.max(before + 1);
+            match self.0.compare_exchange_weak(before, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return next,
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    /// What is given out from now on is after this.
+    pub fn pass(&self, moment: u64) {
+        self.0.fetch_max(moment, Ordering::AcqRel);
+    }
+}
+
 /// The purges that are remembered.
 #[derive(Debug, Default)]
-pub(super) struct Purges {
-    /// The last moment that was given out, microseconds of the epoch.
-    clock: AtomicU64,
+pub(in crate::cache) struct Purges {
+    clock: Arc<Clock>,
     /// When the last purge was.
     latest: AtomicU64,
     /// Purges up to then have been carried out and forgotten: what was not looked at since is gone.
@@ -70,45 +95,122 @@ struct Moments {
     soft: u64,
 }
 
+impl Moments {
+    fn last(&self) -> u64 {
+        self.hard.max(self.soft)
+    }
+}
+
 impl Known {
     fn len(&self) -> usize {
         self.exact.len() + self.prefixes.len()
     }
+
+    fn moments(&mut self, target: &Target) -> &mut Moments {
+        match target {
+            Target::Prefix(prefix) => self.prefixes.entry(prefix.clone()).or_default(),
+            target => self.exact.entry(target.clone()).or_default(),
+        }
+    }
+
+    /// What the purges after `since` leave of an answer.
+    fn judge(&self, key: &str, tags: &[u64], since: u64) -> Verdict {
+        let url = key.split('\n').next().unwrap_or(key);
+        let mut verdict = Verdict::Good;
+        let mut hold = |moments: Option<&Moments>| {
+            let Some(moments) = moments else { return };
+            if moments.hard > since {
+                verdict = Verdict::Gone;
+            } else if moments.soft > since && verdict == Verdict::Good {
+                verdict = Verdict::Aged;
+            }
+        };
+        hold(self.exact.get(&Target::All));
+        hold(self.exact.get(&Target::Host(host(url).into())));
+        hold(self.exact.get(&Target::Url(url.into())));
+        tags.iter().for_each(|tag| hold(self.exact.get(&Target::Tag(*tag))));
+        let prefixes = self.prefixes.iter().filter(|(prefix, _)| url.starts_with(&***prefix));
+        prefixes.for_each(|(_, moments)| hold(Some(moments)));
+        verdict
+    }
 }
 
 impl Purges {
-    /// A moment after all that were given out: by the clock on the wall, so that it holds over restarts.
-    pub(super) fn stamp(&self) -> u64 {
-        let wall = u64::try_from(date::now().as_micros()).unwrap_or(u64::MAX / 2);
-        let mut before = self.clock.load(Ordering::Relaxed);
-        loop {
-            let next = wall.max(before + 1);
-            match self.clock.compare_exchange_weak(before, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return next,
-                Err(now) => before = now,
-            }
-        }
+    /// None yet, by this clock.
+    pub(in crate::cache) fn new(clock: Arc<Clock>) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
+    /// A moment after all that were given out.
+    pub(in crate::cache) fn stamp(&self) -> u64 {
+        self.clock.stamp()
+    }
+
+    /// The clock.
+    pub(in crate::cache) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 
     /// Remembers one. True if there are so many that they had better be carried out.
     pub(super) fn add(&self, purge: &Purge) -> bool {
+        self.remember(purge);
+        self.count() >= MOST
+    }
+
+    /// Remembers one. When it was: after everything that was asked about it before.
+    pub(in crate::cache) fn remember(&self, purge: &Purge) -> u64 {
         let mut known = self.known.write();
         let at = self.stamp();
+        self.enter(&mut known, purge, at);
+        at
+    }
+
+    /// Remembers one of which is known when it was; this may be the second time.
+    pub(in crate::cache) fn recall(&self, purge: &Purge, at: u64) {
+        self.clock.pass(at);
+        self.enter(&mut self.known.write(), purge, at);
+    }
+
+    fn enter(&self, known: &mut Known, purge: &Purge, at: u64) {
         if purge.target == Target::All && !purge.soft {
             // What came before is gone with it.
-            *known = Known::default();
+            known.exact.retain(|_, moments| moments.last() > at);
+            known.prefixes.retain(|_, moments| moments.last() > at);
         }
-        let moments = match &purge.target {
-            Target::Prefix(prefix) => known.prefixes.entry(prefix.clone()).or_default(),
-            target => known.exact.entry(target.clone()).or_default(),
-        };
-        if purge.soft {
-            moments.soft = at;
-        } else {
-            moments.hard = at;
+        let moments = known.moments(&purge.target);
+        let moment = if purge.soft { &mut moments.soft } else { &mut moments.hard };
+        *moment = at.max(*moment);
+        self.latest.fetch_max(at, Ordering::AcqRel);
+    }
+
+    /// How many are remembered.
+    pub(in crate::cache) fn count(&self) -> usize {
+        self.known.read().len()
+    }
+
+    /// All that are remembered, with when each was.
+    pub(in crate::cache) fn all(&self) -> Vec<(Purge, u64)> {
+        let known = self.known.read();
+        let exact = known.exact.iter().map(|(target, moments)| (target.clone(), *moments));
+        let prefixes =
+            known.prefixes.iter().map(|(prefix, moments)| (Target::Prefix(prefix.clone()), *moments));
+        let both = exact.chain(prefixes).flat_map(|(target, Moments { hard, soft })| {
+            let one = |soft, at| (Purge { target: target.clone(), soft }, at);
+            [one(false, hard), one(true, soft)]
+        });
+        both.filter(|(_, at)| *at > 0).collect()
+    }
+
+    /// What is left of an answer that was looked at last at `since`, and the moment of this look: what is
+    /// purged later has a later one.
+    pub(in crate::cache) fn look(&self, key: &str, tags: &[u64], since: u64) -> (Verdict, u64) {
+        // A purge gets its moment under this lock, so that none before `now` is missed.
+        let known = self.known.read();
+        let now = self.stamp();
+        if since < self.floor.load(Ordering::Acquire) {
+            return (Verdict::Gone, now);
         }
-        self.latest.store(at, Ordering::Release);
-        known.len() >= MOST
+        (known.judge(key, tags, since), now)
     }
 
     /// What is left of an answer under this key.
@@ -119,29 +221,11 @@ impl Purges {
             return Verdict::Gone;
         }
         let was_aged = || object.aged.load(Ordering::Acquire);
+        let or_aged = |verdict| if verdict == Verdict::Good && was_aged() { Verdict::Aged } else { verdict };
         if latest <= since {
-            return if was_aged() { Verdict::Aged } else { Verdict::Good };
+            return or_aged(Verdict::Good);
         }
-        let known = self.known.read();
-        let url = key.split('\n').next().unwrap_or(key);
-        let mut verdict = if was_aged() { Verdict::Aged } else { Verdict::Good };
-        let mut hold = |moments: Option<&Moments>| {
-            let Some(moments) = moments else { return };
-            if moments.hard > since {
-                verdict = Verdict::Gone;
-            } else if moments.soft > since && verdict == Verdict::Good {
-                verdict = Verdict::Aged;
-            }
-        };
-        hold(known.exact.get(&Target::All));
-        hold(known.exact.get(&Target::Host(host(url).into())));
-        hold(known.exact.get(&Target::Url(url.into())));
-        object.tags.iter().for_each(|tag| hold(known.exact.get(&Target::Tag(*tag))));
-        known
-            .prefixes
-            .iter()
-            .filter(|(prefix, _)| url.starts_with(&***prefix))
-            .for_each(|(_, moments)| hold(Some(moments)));
+        let verdict = self.known.read().judge(key, &object.tags, since);
         match verdict {
             // It stays so: nothing that is remembered later makes it good again.
             Verdict::Gone => return verdict,
@@ -149,15 +233,20 @@ impl Purges {
             Verdict::Good => {}
         }
         object.checked.store(latest, Ordering::Release);
-        verdict
+        or_aged(verdict)
+    }
+
+    /// Up to when purges have been forgotten.
+    pub(in crate::cache) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
     }
 
     /// Forgets the purges up to a moment, which have been carried out.
-    pub(super) fn forget(&self, upto: u64) {
+    pub(in crate::cache) fn forget(&self, upto: u64) {
         let mut known = self.known.write();
         self.floor.fetch_max(upto, Ordering::AcqRel);
-        known.exact.retain(|_, moments| moments.hard.max(moments.soft) > upto);
-        known.prefixes.retain(|_, moments| moments.hard.max(moments.soft) > upto);
+        known.exact.retain(|_, moments| moments.last() > upto);
+        known.prefixes.retain(|_, moments| moments.last() > upto);
     }
 }
 
