@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod cache_model;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod config_errors;

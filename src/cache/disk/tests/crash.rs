@@ -107,5 +107,5 @@ async fn no_kill_leaves_a_corrupt_or_partial_or_purged_answer() {
         assert_eq!(tier.disk.counts.damaged.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
     println!("{answers} answers of {} versions in {ROUNDS} rounds", versions.len());
-    assert!(answers > 10 * ROUNDS && versions.len() > 200, "{answers} answers, {} versions", versions.len());
+    assert!(answers > 5 * ROUNDS && versions.len() > 100, "{answers} answers, {} versions", versions.len());
 }
