@@ -4,7 +4,8 @@
 
 use super::files::Opened;
 use super::index::{Entry, Name};
-use super::{Disk, MANY_PURGES, recall, told};
+use super::journal::Said;
+use super::{Disk, MANY_PURGES, told};
 use crate::cache::rules::date;
 use crate::cache::store::purge::{Purge, Target};
 use std::io;
@@ -167,7 +168,7 @@ impl Disk {
                 return Ok(false);
             }
             self.journal.lock().rewrite(&self.folder, |said| {
-                recall(&self.purges, said);
+                self.hear(&said);
                 self.purges.forget(upto);
                 told(&self.purges)
             })?;
@@ -182,18 +183,28 @@ impl Disk {
         }
     }
 
+    /// Takes over what others have purged. What cannot be read may be everything.
+    fn hear(&self, said: &Said) {
+        let everything = Purge { target: Target::All, soft: false };
+        if said.is_damaged {
+            self.purges.remember(&everything);
+            (self.heard)(&everything);
+        }
+        for (purge, at) in &said.purges {
+            if self.purges.hear(purge, *at) {
+                (self.heard)(purge);
+            }
+        }
+    }
+
     /// Reads what others have purged, and writes what could not be written.
     fn care_for_journal(&self) {
         let mut journal = self.journal.lock();
         let cared = journal.news().and_then(|said| {
-            if said.is_damaged {
-                self.purges.remember(&Purge { target: Target::All, soft: false });
-            }
-            let is_damaged = said.is_damaged;
-            recall(&self.purges, said);
-            if journal.lacks() || is_damaged {
+            self.hear(&said);
+            if journal.lacks() || said.is_damaged {
                 return journal.rewrite(&self.folder, |said| {
-                    recall(&self.purges, said);
+                    self.hear(&said);
                     told(&self.purges)
                 });
             }

@@ -50,8 +50,10 @@ const MANY_PURGES: usize = 8192;
 /// At so many there is no time left for that: everything goes.
 const MOST_PURGES: usize = 4 * MANY_PURGES;
 
+/// What is told of purges by other processes.
+pub type Heard = Box<dyn Fn(&Purge) + Send + Sync>;
+
 /// A disk tier.
-#[derive(Debug)]
 pub struct Disk {
     folder: Folder,
     index: Index,
@@ -70,6 +72,7 @@ pub struct Disk {
     /// The index knows all files.
     is_rebuilt: AtomicBool,
     wake: mpsc::SyncSender<()>,
+    heard: Heard,
     /// For the metrics.
     pub counts: Counts,
 }
@@ -93,16 +96,50 @@ pub struct Counts {
     pub swept: AtomicU64,
 }
 
+/// A purge on its way to the journal.
+#[derive(Debug, Default)]
+pub enum Recorded {
+    /// There is no journal.
+    #[default]
+    Nowhere,
+    /// It is done.
+    Now(io::Result<()>),
+    /// It will be.
+    Soon(tokio::task::JoinHandle<io::Result<()>>),
+}
+
+impl Recorded {
+    /// Waits until it is done.
+    ///
+    /// # Errors
+    /// It is in force, but not written: it is tried again until it is.
+    pub async fn done(self) -> io::Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Now(done) => done,
+            Self::Soon(job) => job.await.unwrap_or_else(|error| Err(io::Error::other(error))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { folder, counts, .. } = self;
+        f.debug_struct("Disk").field("root", &folder.root()).field("counts", counts).finish_non_exhaustive()
+    }
+}
+
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Disk {
-    /// Opens a folder, and begins to find out in the background what is in it. Blocks, briefly.
+    /// Opens a folder, and begins to find out in the background what is in it. Blocks, briefly. Moments are
+    /// `clock`'s, and `heard` is told of purges by other processes that use the folder.
     ///
     /// # Errors
     /// The folder cannot be made or written to.
-    pub fn open(root: &Path, bounds: Bounds, clock: Arc<Clock>) -> io::Result<Arc<Self>> {
+    pub fn open(root: &Path, bounds: Bounds, clock: Arc<Clock>, heard: Heard) -> io::Result<Arc<Self>> {
         let folder = Folder::open(root)?;
         let purges = Purges::new(clock);
         let journal = open_journal(&folder, &purges)?;
@@ -121,6 +158,7 @@ impl Disk {
             writing: Health::new("writing"),
             is_rebuilt: AtomicBool::new(false),
             wake,
+            heard,
             counts: Counts::default(),
         });
         keeper::start(&disk, woken)?;
@@ -133,22 +171,50 @@ impl Disk {
         self.wake();
     }
 
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        self.folder.root()
+    }
+
     /// Purges; in force for the next request, and after a restart. Blocks, briefly.
     ///
     /// # Errors
     /// It is in force, but not written: it is tried again until it is.
     pub fn purge(&self, purge: &Purge) -> io::Result<()> {
-        let at = self.purges.remember(purge);
-        let written = self.journal.lock().append(purge, at);
-        let is_everything = purge.target == Target::All && !purge.soft;
-        let many = self.purges.count();
-        if many >= MOST_PURGES && !is_everything {
-            return self.purge(&Purge { target: Target::All, soft: false });
+        let at = self.remember(purge);
+        self.record(purge, at)
+    }
+
+    /// Purges; in force when this returns, and after a restart when what it returns is done.
+    pub fn begin_purge(self: &Arc<Self>, purge: &Purge) -> Recorded {
+        let at = self.remember(purge);
+        let (disk, purge) = (Arc::clone(self), purge.clone());
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => Recorded::Soon(runtime.spawn_blocking(move || disk.record(&purge, at))),
+            Err(_) => Recorded::Now(disk.record(&purge, at)),
         }
+    }
+
+    fn remember(&self, purge: &Purge) -> u64 {
+        let at = self.purges.remember(purge);
+        let many = self.purges.count();
+        let is_everything = purge.target == Target::All && !purge.soft;
         if many >= MANY_PURGES || is_everything {
             self.wake();
         }
-        written
+        at
+    }
+
+    fn record(&self, purge: &Purge, at: u64) -> io::Result<()> {
+        let recorded = self.journal.lock().append(purge, at);
+        if self.purges.count() < MOST_PURGES {
+            return recorded;
+        }
+        // No walk keeps up with them.
+        let everything = Purge { target: Target::All, soft: false };
+        let at = self.purges.remember(&everything);
+        self.wake();
+        self.journal.lock().append(&everything, at)
     }
 
     /// True if there may be something under a key; costs no look at the disk.
@@ -156,11 +222,13 @@ impl Disk {
         !self.is_rebuilt() || self.index.has(Name::of(key, b"").key)
     }
 
-    /// Takes away what there is under a key, in all its variants.
-    pub fn remove(&self, key: &Key) {
-        let digest = Name::of(key.as_str(), b"").key;
-        for (name, _) in self.index.of(digest) {
-            self.drop_file(name, None);
+    /// Takes an answer away, in the background.
+    pub fn remove(self: &Arc<Self>, key: &Key, variant: &[u8]) {
+        let (disk, name) = (Arc::clone(self), Name::of(key.as_str(), variant));
+        self.index.remove(name, None);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || disk.folder.remove(name))),
+            Err(_) => disk.folder.remove(name),
         }
     }
 

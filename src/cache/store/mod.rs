@@ -1,5 +1,6 @@
 //! The store: answers in memory by key and variant, the flights that fetch them, and what was purged.
 
+mod below;
 pub mod body;
 pub mod flight;
 pub mod object;
@@ -8,9 +9,13 @@ pub mod purge;
 #[cfg(test)]
 mod tests;
 
+pub use below::Below;
+
+use super::disk::{Disk, Recorded};
 use super::rules::key::Key;
 use super::rules::vary::Vary;
 use crate::values::ByteSize;
+use arc_swap::ArcSwapOption;
 use flight::Flights;
 use http::HeaderMap;
 use object::Object;
@@ -101,8 +106,12 @@ pub struct Store {
     hasher: ahash::RandomState,
     /// What is being fetched.
     pub flights: Flights,
-    purges: Purges,
+    purges: Arc<Purges>,
     capacity: AtomicU64,
+    /// What outlives the memory.
+    disk: ArcSwapOption<Disk>,
+    /// Who looks on disk, by key: those who want the same wait for one.
+    looking: Box<[tokio::sync::Mutex<()>]>,
     /// Counts for the metrics.
     pub counts: Counts,
 }
@@ -147,8 +156,10 @@ impl Store {
             stripes: [const { Mutex::new(()) }; STRIPES],
             hasher: ahash::RandomState::new(),
             flights: Flights::new(memory / 2),
-            purges: Purges::default(),
+            purges: Arc::default(),
             capacity: AtomicU64::new(memory),
+            disk: ArcSwapOption::empty(),
+            looking: (0..below::LOOKING).map(|_| tokio::sync::Mutex::default()).collect(),
             counts,
         }
     }
@@ -192,6 +203,17 @@ impl Store {
     /// Keeps an answer in the place of those that are for the same requests. One that was purged while it
     /// came is not kept. Answers whether it is.
     pub fn put(&self, key: &Arc<Key>, object: Arc<Object>, now: Duration) -> bool {
+        let disk = self.disk.load();
+        let Some(disk) = &*disk else { return self.put_up(key, object, now) };
+        let is_kept = self.put_up(key, Arc::clone(&object), now);
+        if is_kept {
+            disk.offer(key, &object, now);
+        }
+        is_kept
+    }
+
+    /// Keeps an answer in memory alone.
+    fn put_up(&self, key: &Arc<Key>, object: Arc<Object>, now: Duration) -> bool {
         if self.purges.verdict(key.as_str(), &object) == Verdict::Gone {
             return false;
         }
@@ -211,6 +233,9 @@ impl Store {
 
     /// Replaces an answer by what it has become, unless it has gone meanwhile.
     pub fn replace(&self, key: &Arc<Key>, old: &Arc<Object>, new: Option<Arc<Object>>) {
+        if let (Some(disk), None) = (&*self.disk.load(), &new) {
+            disk.remove(key, &old.variant);
+        }
         self.change(key, |variants| {
             let Some(at) = variants.iter().position(|known| Arc::ptr_eq(known, old)) else { return };
             match new {
@@ -235,12 +260,17 @@ impl Store {
         self.entries.insert(Stored(Arc::clone(key)), Entry { variants: variants.into(), weight });
     }
 
-    /// Purges; in force for the next request. Costs the same however much is kept.
-    pub fn purge(&self, purge: &Purge) {
+    /// Purges; in force for the next request. Costs the same however much is kept. With a disk tier it holds
+    /// after a restart once what this returns is done.
+    pub fn purge(&self, purge: &Purge) -> Recorded {
+        // The disk first: what comes up from it has a moment from before it was looked at there.
+        let recorded =
+            self.disk.load().as_ref().map_or_else(Recorded::default, |disk| disk.begin_purge(purge));
         if self.purges.add(purge) {
             // So many are remembered that those before are carried out, once for all.
             self.sweep();
         }
+        recorded
     }
 
     /// When something is made: what is purged afterwards reaches it, however long it takes to come.

@@ -171,6 +171,25 @@ impl Purges {
         self.enter(&mut self.known.write(), purge, at);
     }
 
+    /// Hears of one that another process has remembered. True if it is news; then it reaches all that there
+    /// is now, since what has been looked at meanwhile was looked at without it.
+    pub(in crate::cache) fn hear(&self, purge: &Purge, at: u64) -> bool {
+        let mut known = self.known.write();
+        self.clock.pass(at);
+        let of = |target: &Target| known.exact.get(target).copied().unwrap_or_default();
+        let last = match &purge.target {
+            Target::Prefix(prefix) => known.prefixes.get(prefix).copied().unwrap_or_default(),
+            target => of(target),
+        };
+        let last = if purge.soft { last.soft } else { last.hard };
+        if last.max(of(&Target::All).hard) >= at || self.floor() >= at {
+            return false;
+        }
+        let now = self.stamp();
+        self.enter(&mut known, purge, now);
+        true
+    }
+
     fn enter(&self, known: &mut Known, purge: &Purge, at: u64) {
         if purge.target == Target::All && !purge.soft {
             // What came before is gone with it.

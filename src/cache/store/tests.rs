@@ -3,6 +3,7 @@ use super::flight::{Boarding, Stage};
 use super::object::{Body, Object, tag};
 use super::purge::{Purge, Target};
 use super::{Found, Store};
+use crate::cache::rules::date;
 use crate::cache::rules::directives::RequestDirectives;
 use crate::cache::rules::freshness::Exchange;
 use crate::cache::rules::key::Key;
@@ -28,10 +29,19 @@ fn key(url: &str) -> Arc<Key> {
 }
 
 fn object(store: &Store, answer: &[(&str, &str)], request: &HeaderMap, body: &[u8]) -> Arc<Object> {
+    object_at(NOW, (store, answer), request, body)
+}
+
+fn object_at(
+    now: Duration,
+    (store, answer): (&Store, &[(&str, &str)]),
+    request: &HeaderMap,
+    body: &[u8],
+) -> Arc<Object> {
     let mut answer = head(answer);
     answer.insert("cache-control", HeaderValue::from_static("max-age=60"));
     let asked = Asked { method: &Method::GET, directives: &RequestDirectives::default(), is_personal: false };
-    let exchange = Exchange { asked: NOW, answered: NOW };
+    let exchange = Exchange { asked: now, answered: now };
     let (storable, _) = storable(asked, (StatusCode::OK, &answer), exchange, &Settings::default()).unwrap();
     let whole = Whole::new(&[Bytes::copy_from_slice(body)]);
     let tags = super::object::tags(&answer, Some(&HeaderName::from_static("surrogate-key")));
@@ -247,4 +257,111 @@ fn what_is_in_vain_is_tried_by_one_from_time_to_time() {
     assert!(matches!(flights.board(b"k", later), Boarding::Alone));
     flights.note_worthwhile(b"k");
     assert!(matches!(flights.board(b"k", later), Boarding::Fetch(_)));
+}
+
+const ROOMY: crate::cache::disk::index::Bounds =
+    crate::cache::disk::index::Bounds { bytes: 1 << 30, objects: 1 << 20 };
+
+/// A store with a disk tier that knows all its files.
+async fn on_disk(root: &std::path::Path, memory: ByteSize) -> Arc<Store> {
+    let store = Arc::new(Store::new(memory));
+    store.set_disk(Some((root, ROOMY))).unwrap();
+    until("the index is rebuilt", || store.disk().unwrap().is_rebuilt()).await;
+    store
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn below(store: &Arc<Store>, key: &Arc<Key>) -> Option<(Vec<u8>, bool)> {
+    let below = store.find_below(key, &HeaderMap::new(), date::now()).await?;
+    if let Some(mut place) = below.place {
+        let mut body = Vec::new();
+        loop {
+            match place.next().await {
+                Next::Piece(piece) => body.extend_from_slice(&piece),
+                Next::End(end) => {
+                    assert_eq!(end, End::Whole);
+                    return Some((body, below.aged));
+                }
+            }
+        }
+    }
+    let Body::Whole(whole) = &below.object.body else { panic!("it comes, and there is no place") };
+    Some((whole.pieces().concat(), below.aged))
+}
+
+#[tokio::test]
+async fn what_the_memory_lost_comes_up_from_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let empty = HeaderMap::new();
+    let sizes = [0, 10, 200_000, 300_000, 2_000_000];
+    let keys: Vec<_> = sizes.iter().map(|size| key(&format!("https://a/{size}"))).collect();
+    let store = on_disk(root.path(), ByteSize::mib(16)).await;
+    for (key, size) in keys.iter().zip(sizes) {
+        store.put(key, object_at(date::now(), (&store, &[]), &empty, &vec![7; size]), date::now());
+    }
+    until("they are written", || store.disk().unwrap().objects() == sizes.len() as u64).await;
+    let again = on_disk(root.path(), ByteSize::mib(16)).await;
+    for (key, size) in keys.iter().zip(sizes) {
+        assert!(found(&again, key, &empty).is_none(), "the memory is empty");
+        assert_eq!(below(&again, key).await.unwrap(), (vec![7; size], false));
+        let is_small = size < 1 << 20;
+        if is_small {
+            until("it is in memory", || found(&again, key, &empty).is_some()).await;
+        }
+    }
+    let hits = |store: &Store| store.disk().unwrap().counts.hits.load(std::sync::atomic::Ordering::Relaxed);
+    let before = hits(&again);
+    let many = futures_util::future::join_all((0..100).map(|_| below(&again, &keys[1]))).await;
+    assert!(many.iter().all(|body| body.as_ref().unwrap().0 == [7; 10]));
+    assert_eq!(hits(&again), before, "it is in memory");
+    let third = on_disk(root.path(), ByteSize::mib(16)).await;
+    let many = futures_util::future::join_all((0..100).map(|_| below(&third, &keys[1]))).await;
+    assert!(many.iter().all(|body| body.as_ref().unwrap().0 == [7; 10]));
+    assert_eq!(hits(&third), 1, "one looks for all");
+    assert!(below(&third, &key("https://a/other")).await.is_none());
+}
+
+#[tokio::test]
+async fn purges_and_removals_reach_both_tiers() {
+    let root = tempfile::tempdir().unwrap();
+    let empty = HeaderMap::new();
+    let store = on_disk(root.path(), ByteSize::mib(8)).await;
+    let keys: Vec<_> = (0..5).map(|n| key(&format!("https://a/{n}"))).collect();
+    for key in &keys {
+        store.put(key, object_at(date::now(), (&store, &[]), &empty, b"x"), date::now());
+    }
+    until("they are written", || store.disk().unwrap().objects() == 5).await;
+    let other = on_disk(root.path(), ByteSize::mib(8)).await;
+    for key in &keys {
+        assert!(below(&other, key).await.is_some());
+        assert!(found(&other, key, &empty).is_some());
+    }
+    let url = |n: usize| Target::Url(keys[n].url().into());
+    store.purge(&Purge { target: url(0), soft: false }).done().await.unwrap();
+    store.purge(&Purge { target: url(1), soft: true }).done().await.unwrap();
+    let Found::Object { object: third, .. } = store.find(keys[2].as_str(), &empty) else { panic!() };
+    store.replace(&keys[2], &third, None);
+    assert!(found(&store, &keys[0], &empty).is_none() && below(&store, &keys[0]).await.is_none());
+    assert!(found(&store, &keys[1], &empty).unwrap().1);
+    assert!(found(&store, &keys[2], &empty).is_none() && below(&store, &keys[2]).await.is_none());
+    // Another process hears of it, though it has looked at them in the meantime.
+    until("the other one hears of both", || {
+        found(&other, &keys[0], &empty).is_none() && found(&other, &keys[1], &empty).unwrap().1
+    })
+    .await;
+    assert!(below(&other, &keys[0]).await.is_none());
+    let third = on_disk(root.path(), ByteSize::mib(8)).await;
+    assert!(below(&third, &keys[0]).await.is_none());
+    assert!(below(&third, &keys[1]).await.unwrap().1, "stale after a restart as well");
+    assert!(found(&third, &keys[1], &empty).unwrap().1, "and in memory");
+    assert!(!below(&third, &keys[3]).await.unwrap().1);
+    third.set_disk(None).unwrap();
+    assert!(below(&third, &keys[4]).await.is_none());
 }

@@ -194,6 +194,7 @@ async fn two_processes_share_a_folder() {
     assert_eq!(new.get("https://a/x", &none()).await.unwrap().0, b"1");
     new.put("https://a/x", &[], &none(), b"two");
     assert_eq!(old.get("https://a/x", &none()).await.unwrap().0, b"two", "under the same name");
+    // It has looked at it now, and hears only later of what is purged.
     new.disk.purge(&Purge { target: Target::All, soft: false }).unwrap();
     assert!(!new.has("https://a/x").await);
     // What the old one asked for before and writes now.
