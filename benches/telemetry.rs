@@ -50,6 +50,7 @@ fn log(criterion: &mut Criterion) {
         target: b"/v1/orders/4711?expand=items",
         status: Some(200),
         cause: None,
+        fallback: None,
         bytes_received: 0,
         bytes_sent: 12_345,
         duration: Duration::from_micros(1234),

@@ -114,6 +114,15 @@ fn explain_tells_which_route_and_why() {
 }
 
 #[test]
+fn explain_tells_what_stands_in_for_an_upstream() {
+    let run = run(&["explain", "-c", "conf/examples/fallback.yaml", "GET", "http://a/prices/7"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let says = "If that fails (connect, reset, timeout, 502, 503, 504): the upstream `prices-of-yesterday`, then \
+                an answer of the gateway's own, 200\n";
+    assert!(run.out.contains(says), "{}", run.out);
+}
+
+#[test]
 fn explain_tells_who_gets_through_and_why() {
     let explain = |arguments: &[&str]| {
         let file = ["explain", "-c", "conf/examples/rbac.yaml"];

@@ -197,6 +197,16 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("retry_on_what", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [reset, resset] } }\n"),
     ("retry_on_success", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [200] } }\n"),
+    (
+        "fallback",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1] }\n  b: { endpoints: [127.0.0.1:2] }\nroutes:\n  \
+         of_its_own: { to: { echo: {} }, fallback: { to: [{ upstream: a }] } }\n  \
+         same: { to: a, fallback: { on: [503, 503], to: [{ upstream: a }] } }\n  \
+         unknown: { to: a, fallback: { to: [{ upstream: bb }] } }\n  \
+         never: { to: a, fallback: { to: [{ respond: {} }, { upstream: b }] } }\n  \
+         nothing: { to: a, fallback: { on: [], to: [] } }\n  \
+         status: { to: a, fallback: { to: [{ respond: { status: 1000 } }] } }\n",
+    ),
     ("retry_twice", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [503, 503] } }\n"),
     ("backoff", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 25ms } }\n"),
     ("backoff_backwards", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 2s..1s } }\n"),

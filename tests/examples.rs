@@ -560,6 +560,29 @@ const EXAMPLES: &[Example] = &[
         ],
     ),
     example(
+        "fallback.yaml",
+        &[
+            ask("web", "GET /prices/7", 200, &["origin 9101", "tollgate-fallback: upstream"]),
+            // It may have been sent already, and is not sent twice.
+            ask(
+                "web",
+                "POST /prices/7",
+                200,
+                &[
+                    "{\"item\":\"7\",\"price\":null}",
+                    "content-type: application/json",
+                    "tollgate-fallback: respond",
+                ],
+            ),
+            ask(
+                "web",
+                "GET /basket/3",
+                503,
+                &["retry-after: 30", "closed for a moment", "tollgate-fallback: respond"],
+            ),
+        ],
+    ),
+    example(
         "fault.yaml",
         &[
             ask("web", "GET /orders", 200, &["origin 9101"]),

@@ -79,6 +79,7 @@ pub fn routes(layout: Layout, count: usize) -> Vec<(Name, Route)> {
                 policies: Default::default(),
                 timeouts: Default::default(),
                 retry: Default::default(),
+                fallback: None,
                 importance: None,
                 upgrades: Vec::new(),
                 error_pages: Default::default(),

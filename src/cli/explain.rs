@@ -10,7 +10,7 @@ use crate::message::normalize;
 use crate::policy::authorize::Asked as Need;
 use crate::policy::context::PolicyContext;
 use crate::routing::{Found, Outcome, Query};
-use crate::runtime::{Compiler, Listener, Route, Snapshot, Target};
+use crate::runtime::{Compiler, Listener, Route, Snapshot, Step, Target};
 use crate::telemetry::metrics::{Metrics, MetricsSettings};
 use crate::values::{ConfigPath, Name, Problem, pem};
 use pingora_http::RequestHeader;
@@ -165,6 +165,15 @@ fn describe(
         Target::Local(_) => "answered by the gateway itself".into(),
     };
     let _ = writeln!(out, "\nGoes to: {target}");
+    if let Some(fallback) = &route.fallback {
+        let failures: Vec<String> = fallback.on().iter().map(ToString::to_string).collect();
+        let steps = fallback.steps(0).iter().map(|step| match step {
+            Step::Upstream(at) => format!("the upstream `{}`", name(at)),
+            Step::Respond(respond) => format!("an answer of the gateway's own, {}", respond.status()),
+        });
+        let steps: Vec<String> = steps.collect();
+        let _ = writeln!(out, "If that fails ({}): {}", failures.join(", "), steps.join(", then "));
+    }
 }
 
 /// What is asked of the caller, and whether it has it.

@@ -26,7 +26,7 @@ impl Local {
     /// The answer to a request: always [`Verdict::Answer`] or [`Verdict::Reject`].
     pub fn answer(&self, head: &RequestHeader, cx: &PolicyContext) -> Verdict {
         match self {
-            Self::Respond(respond) => Verdict::Answer(Box::new(respond.reply())),
+            Self::Respond(respond) => Verdict::Answer(Box::new(respond.reply(head, cx))),
             Self::Redirect(redirect) => redirect.answer(head, cx),
             Self::Echo => Verdict::Answer(Box::new(echo::reply(head, cx))),
         }

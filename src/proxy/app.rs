@@ -98,6 +98,7 @@ pub fn unseen_record(conn: &ConnInfo, cause: Unseen) -> Record<'_> {
         principal: None,
         auth: None,
         cause: Some(cause.as_str()),
+        fallback: None,
         bytes_received: conn.received(),
         bytes_sent: conn.sent(),
         duration: Duration::ZERO,

@@ -3,12 +3,13 @@
 use super::phases::cache::{Fill, Visit};
 use super::phases::hold::Held;
 use super::stream::{self, Watched};
+use crate::config::model::upstream::Condition;
 use crate::listen::ConnInfo;
 use crate::policy::context::PolicyContext;
 use crate::rejection::Rejection;
 use crate::runtime::snapshot::Host;
 use crate::runtime::{Listener, Route, Snapshot};
-use crate::telemetry::metrics::InFlight;
+use crate::telemetry::metrics::{InFlight, Substitute};
 use crate::telemetry::trace::TraceContext;
 use crate::upstream::shed::Turn;
 use crate::upstream::{Call, Choice, Endpoint, Outcome};
@@ -85,8 +86,18 @@ pub struct Exchange {
     pub tried: Vec<Arc<Endpoint>>,
     /// Attempts begun.
     pub attempts: u8,
-    /// Those of them that only replaced a connection which had ended in the pool.
+    /// Those of them that were made at upstreams which it has left.
+    pub before: u8,
+    /// Those at this one that only replaced a connection which had ended in the pool.
     pub renewals: u8,
+    /// Steps of the route's fallback that were taken.
+    pub steps: u8,
+    /// Whether the upstream has still to let it in.
+    pub is_due: bool,
+    /// What failed last, if it was the upstream that failed.
+    pub failure: Option<Condition>,
+    /// Who answers in the place of the route's upstream.
+    pub substitute: Option<Substitute>,
     /// How long the next attempt waits.
     pub wait: Duration,
     /// The longest that the whole may take.

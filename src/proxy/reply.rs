@@ -39,6 +39,8 @@ pub(super) async fn reject(
     rejection: &Rejection,
 ) -> Result<()> {
     cx.cause = Some(rejection.code);
+    // An error, and nothing that stands in for the upstream.
+    cx.exchange.substitute = None;
     gateway.metrics.rejected(rejection.code);
     if !rejection.detail.is_empty() {
         log::debug!(

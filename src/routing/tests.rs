@@ -29,6 +29,7 @@ fn case(name: &str, matches: Vec<Match>) -> Case {
         policies: Default::default(),
         timeouts: Default::default(),
         retry: Default::default(),
+        fallback: None,
         importance: None,
         upgrades: Vec::new(),
         error_pages: BTreeMap::new(),

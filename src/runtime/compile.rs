@@ -1,6 +1,7 @@
 //! The one place where names become indices: a [`Config`] becomes a [`Snapshot`], or nothing does.
 
 use super::body_memory::BodyMemory;
+use super::fallback::Fallback;
 use super::pages::Reader;
 use super::reach;
 use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
@@ -323,6 +324,7 @@ impl<'a> Work<'a> {
                 target,
                 timeouts: config.timeouts.clone(),
                 retry: config.retry.clone(),
+                fallback: self.fallback(name, config, &scope),
                 importance: config.importance,
                 upgrades: config.upgrades.as_slice().into(),
                 pages,
@@ -405,9 +407,9 @@ impl<'a> Work<'a> {
         let local = match &config.to {
             model::Target::Upstream(upstream) => return self.upstream(upstream, &path).map(Target::Upstream),
             model::Target::Split(split) => return self.split(split, &path.key("split")).map(Target::Split),
-            model::Target::Respond(respond) => {
-                Respond::compile(respond).map(Local::Respond).map_err(|found| (found, path.key("respond")))
-            }
+            model::Target::Respond(respond) => Respond::compile(respond, scope)
+                .map(Local::Respond)
+                .map_err(|found| (found, path.key("respond"))),
             model::Target::Redirect(redirect) => Redirect::compile(redirect, scope)
                 .map(Local::Redirect)
                 .map_err(|found| (found, path.key("redirect"))),
@@ -417,6 +419,14 @@ impl<'a> Work<'a> {
             self.found.extend(findings.into_iter().map(|finding| finding.under(&path)));
         };
         local.map_err(failed).ok().map(Target::Local)
+    }
+
+    fn fallback(&mut self, name: &Name, config: &model::Route, scope: &Scope<'_>) -> Option<Fallback> {
+        let config = config.fallback.as_ref()?;
+        let path = ConfigPath::root().key("routes").key(name).key("fallback");
+        Fallback::compile(config, &path, scope, |upstream, at| self.upstream(upstream, at))
+            .map_err(|found| self.found.extend(found))
+            .ok()
     }
 
     fn split(&mut self, config: &model::Split, path: &ConfigPath) -> Option<Split> {

@@ -3,6 +3,7 @@
 pub mod body_memory;
 pub mod compile;
 pub mod current;
+mod fallback;
 pub mod pages;
 pub mod pressure;
 mod reach;
@@ -10,5 +11,6 @@ pub mod snapshot;
 
 pub use compile::{Compiled, Compiler};
 pub use current::Current;
+pub use fallback::{Fallback, Step};
 pub use reach::Openness;
 pub use snapshot::{Listener, Route, Snapshot, Target};

@@ -1,6 +1,7 @@
 //! A configuration as requests use it: immutable, names resolved to indices.
 
 use super::body_memory::BodyMemory;
+use super::fallback::Fallback;
 use super::pages::Pages;
 use crate::cache::store::Store;
 use crate::compose::Local;
@@ -63,6 +64,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Its own say in further attempts.
     pub retry: RouteRetry,
+    /// What its requests get when the upstream fails.
+    pub fallback: Option<Fallback>,
     /// How much its requests matter.
     pub importance: Option<Importance>,
     /// What its clients may upgrade to.

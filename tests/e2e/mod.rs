@@ -12,6 +12,7 @@ mod concurrency;
 mod connections;
 mod discovery;
 mod door;
+mod fallbacks;
 mod faults;
 mod forward;
 mod forwarding;

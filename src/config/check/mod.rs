@@ -1,6 +1,7 @@
 //! What the types alone cannot say: references, ranges, files. What belongs to another room, such
 //! as the meaning of a path pattern or whether a key fits its certificate, is checked there.
 
+mod fallback;
 mod files;
 mod ranges;
 mod references;

@@ -1,6 +1,6 @@
 //! Names that stand for something else, and things that must not be twice.
 
-use super::{Findings, Unread, section};
+use super::{Findings, Unread, fallback, section};
 use crate::config::Config;
 use crate::config::model::listener::Listener;
 use crate::config::model::route::{Route, Target};
@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, unread: &Unread, findings: &mut Findings) {
     for (name, route) in &config.routes {
         bindings(config, unread, name, route, findings);
         target(config, unread, name, route, &mut used, findings);
+        fallback::check((config, unread), (name, route), &mut used, findings);
     }
     for name in config.upstreams.keys().filter(|name| !used.contains(name)) {
         let problem = Problem::new(format!("no route uses the upstream `{name}`"))

@@ -292,7 +292,7 @@ fn sticky(sticky: &StickyCookie, path: &ConfigPath, findings: &mut Findings) {
     }
 }
 
-fn conditions(on: &[Condition], path: &ConfigPath, findings: &mut Findings) {
+pub(super) fn conditions(on: &[Condition], path: &ConfigPath, findings: &mut Findings) {
     for (index, condition) in on.iter().enumerate() {
         if let Some(first) = on[..index].iter().position(|known| known == condition) {
             let problem = Problem::new("this is there twice").remedy("take one away");

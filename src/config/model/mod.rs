@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod dns;
+pub mod fallback;
 pub mod host;
 pub mod listener;
 pub mod process;

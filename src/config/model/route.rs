@@ -1,5 +1,6 @@
 //! Which request goes where, and under which policies.
 
+use super::fallback::Fallback;
 use super::upstream::RouteRetry;
 use crate::policy::config::Policies;
 use crate::values::{Duration, Importance, Name, Network, Problem};
@@ -32,6 +33,8 @@ pub struct Route {
     /// What happens when an endpoint fails, over the upstream's own.
     #[serde(default)]
     pub retry: RouteRetry,
+    /// What requests get when the upstream fails. Default: an error.
+    pub fallback: Option<Fallback>,
     /// How much it matters that its requests are answered, where the upstream's `limits` leave no room for all:
     /// `low`, `normal` or `high`. Default: what the caller's plan says, or `normal`.
     pub importance: Option<Importance>,
@@ -350,6 +353,10 @@ pub struct Respond {
     /// The body. Default: none.
     #[serde(default)]
     pub body: String,
+    /// Whether `{…}` variables in `body` stand for what is known of the request, written so that they are data where
+    /// `content-type` is JSON, HTML, XML or plain text. Default false: the body is as it stands.
+    #[serde(default)]
+    pub template: bool,
 }
 
 fn status_ok() -> u16 {

@@ -134,11 +134,21 @@ impl Template {
 
     /// The text for one request.
     pub fn render(&self, head: &RequestHeader, cx: &PolicyContext) -> String {
+        self.render_with(head, cx, String::push_str)
+    }
+
+    /// The text for one request, whose values are written by `write`.
+    pub fn render_with(
+        &self,
+        head: &RequestHeader,
+        cx: &PolicyContext,
+        write: impl Fn(&mut String, &str),
+    ) -> String {
         let mut out = String::with_capacity(64);
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Var(var) => out.push_str(&var.value(head, cx)),
+                Part::Var(var) => write(&mut out, &var.value(head, cx)),
             }
         }
         out

@@ -1,6 +1,6 @@
 //! Which endpoint gets the request, and what happens when it does not answer the door.
 
-use super::{respond, retry};
+use super::{fallback, respond, retry};
 use crate::config::model::route::Sticky;
 use crate::config::model::upstream::Condition;
 use crate::message::{hop_by_hop, websocket};
@@ -27,70 +27,100 @@ pub async fn choose(gateway: &Gateway, session: &mut Session, cx: &mut RequestCo
         Target::Split(split) => side(split, session.req_header()),
         Target::Local(_) => return Ok(false),
     };
-    let (compiled, _) = &cx.snapshot.upstreams[upstream];
-    let total = peer::total(compiled, &route.timeouts);
+    let total = peer::total(&cx.snapshot.upstreams[upstream].0, &route.timeouts);
     // Nobody waits longer than the caller: the call is over for it.
-    let total = cx.call_time.map_or(total, |time| time.min(total));
-    let path = cx.policy.path(session.req_header());
-    let hint = compiled.hint(&Asking { head: session.req_header(), client: cx.policy.client, path });
-    let call = match compiled.call() {
-        Ok(call) => call,
-        Err(wait) => {
-            let rejection = open(wait);
-            Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
-            return Ok(false);
-        }
-    };
-    // A tunnel is in flight for hours, and says nothing of how long answers take.
-    let entry = if cx.upgrade { Entry::Unlimited } else { compiled.enter() };
-    let turn = match entry {
-        Entry::Unlimited => None,
-        Entry::Room(turn) => Some(turn),
-        Entry::Full => {
-            let Some(turn) = Box::pin(compiled.wait(cx.importance())).await else {
-                // Nobody was asked: it costs nothing at the limits either.
-                respond::give_back(cx);
-                Box::pin(reply::reject(gateway, session, cx, &shed())).await?;
+    cx.exchange.total = cx.call_time.map_or(total, |time| time.min(total));
+    let mut at = upstream;
+    while let Err(rejection) = enter(session.req_header(), cx, at).await {
+        cx.exchange.failure = Some(Condition::Connect);
+        match fallback::switch(cx, Condition::Connect, rejection.code) {
+            Some(next) => at = next,
+            None => {
+                Box::pin(refuse(gateway, session, cx, &rejection)).await?;
                 return Ok(false);
-            };
-            Some(turn)
+            }
         }
-    };
-    let choice = compiled.choose(hint, &[]);
-    cx.exchange.turn = turn;
-    cx.exchange.call = call;
-    cx.exchange.upstream = Some(upstream);
-    cx.exchange.total = total;
-    cx.exchange.hint = hint;
-    if choice.is_some() {
-        cx.exchange.choice = choice;
-        stream::begin(session, cx, &gateway.access_log);
-        if !cx.upgrade {
-            return Ok(true);
-        }
-        let Some(protocol) = upgrade(session.req_header(), cx) else { return Ok(true) };
-        Box::pin(tunnel::run(gateway, session, cx, &protocol)).await?;
-        return Ok(false);
     }
-    let title = "Nobody can answer this now";
-    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title);
-    Box::pin(reply::reject(gateway, session, cx, &rejection)).await?;
+    stream::begin(session, cx, &gateway.access_log);
+    if !cx.upgrade {
+        return Ok(true);
+    }
+    let Some(protocol) = upgrade(session.req_header(), cx) else { return Ok(true) };
+    Box::pin(tunnel::run(gateway, session, cx, &protocol)).await?;
     Ok(false)
 }
 
+/// Lets the request in at an upstream: past its breaker, into its room, to an endpoint.
+///
+/// # Errors
+/// It is not let in.
+async fn enter(
+    request: &RequestHeader,
+    cx: &mut RequestContext,
+    at: usize,
+) -> std::result::Result<(), Box<Rejection>> {
+    let (upstream, _) = &cx.snapshot.upstreams[at];
+    let path = cx.policy.path(request);
+    let hint = upstream.hint(&Asking { head: request, client: cx.policy.client, path });
+    let call = upstream.call().map_err(open)?;
+    // A tunnel is in flight for hours, and says nothing of how long answers take.
+    let entry = if cx.upgrade { Entry::Unlimited } else { upstream.enter() };
+    let turn = match entry {
+        Entry::Unlimited => None,
+        Entry::Room(turn) => Some(turn),
+        Entry::Full => Some(Box::pin(upstream.wait(cx.importance())).await.ok_or_else(shed)?),
+    };
+    let choice = upstream.choose(hint, &[]);
+    let is_chosen = choice.is_some();
+    let exchange = &mut cx.exchange;
+    exchange.is_due = false;
+    exchange.upstream = Some(at);
+    exchange.hint = hint;
+    exchange.call = call;
+    exchange.turn = turn;
+    exchange.choice = choice;
+    if is_chosen { Ok(()) } else { Err(nobody()) }
+}
+
+/// Nobody can be asked: the gateway answers itself, with what the route has for that or with an error.
+async fn refuse(
+    gateway: &Gateway,
+    session: &mut Session,
+    cx: &mut RequestContext,
+    rejection: &Rejection,
+) -> Result<()> {
+    if let Some(answer) = fallback::answer(session.req_header(), cx, rejection.code) {
+        return reply::send(session, cx, answer).await;
+    }
+    if rejection.code == OVERLOADED {
+        // Nobody was asked: it costs nothing at the limits either.
+        respond::give_back(cx);
+    }
+    reply::reject(gateway, session, cx, rejection).await
+}
+
+/// The upstream has no room for another request.
+const OVERLOADED: &str = "upstream_overloaded";
+
+/// No endpoint can be asked.
+fn nobody() -> Box<Rejection> {
+    let title = "Nobody can answer this now";
+    Box::new(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", title))
+}
+
 /// The upstream has as many requests as it can have.
-fn shed() -> Rejection {
+fn shed() -> Box<Rejection> {
     let title = "There is too much to do for now";
-    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_overloaded", title)
-        .header(RETRY_AFTER, HeaderValue::from_static("1"))
+    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, title);
+    Box::new(rejection.header(RETRY_AFTER, HeaderValue::from_static("1")))
 }
 
 /// The breaker is open: nobody is asked.
-fn open(wait: Duration) -> Rejection {
+fn open(wait: Duration) -> Box<Rejection> {
     let title = "This is not answered for now";
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", title)
-        .header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", title);
+    Box::new(rejection.header(RETRY_AFTER, HeaderValue::from(seconds.max(1))))
 }
 
 /// The protocol that the request asks for, if its route lets it.
@@ -125,6 +155,9 @@ pub async fn peer(client: &RequestHeader, cx: &mut RequestContext) -> Result<Box
     if !cx.exchange.wait.is_zero() {
         tokio::time::sleep(std::mem::take(&mut cx.exchange.wait)).await;
     }
+    if cx.exchange.is_due {
+        Box::pin(enter_next(client, cx)).await?;
+    }
     let now = Instant::now();
     cx.exchange.began.get_or_insert(now);
     cx.exchange.attempt_began = Some(now);
@@ -132,16 +165,18 @@ pub async fn peer(client: &RequestHeader, cx: &mut RequestContext) -> Result<Box
     cx.exchange.noted = false;
     let left = cx.left_at(now);
     if left.is_zero() {
+        cx.exchange.failure = Some(Condition::Timeout);
         return Error::e_explain(ErrorType::HTTPStatus(504), "no time left for another attempt");
     }
-    let gone = || Error::explain(ErrorType::HTTPStatus(503), "no endpoint left to try");
     let (upstream, metrics) = &cx.snapshot.upstreams[cx.exchange.upstream.ok_or_else(gone)?];
     if cx.exchange.choice.is_none() {
         cx.exchange.choice = upstream.choose(cx.exchange.hint, &cx.exchange.tried);
     }
-    if cx.exchange.attempts > 1 {
+    if cx.exchange.attempts - cx.exchange.before > 1 {
         metrics.retried();
     }
+    // What goes wrong from here on, as long as nobody says otherwise.
+    cx.exchange.failure = Some(Condition::Connect);
     let choice = cx.exchange.choice.as_ref().ok_or_else(gone)?;
     let route = cx.route().ok_or_else(gone)?;
     let is_free = hop_by_hop::is_free(&client.headers);
@@ -153,12 +188,28 @@ pub async fn peer(client: &RequestHeader, cx: &mut RequestContext) -> Result<Box
     Ok(peer)
 }
 
+fn gone() -> Box<Error> {
+    Error::explain(ErrorType::HTTPStatus(503), "no endpoint left to try")
+}
+
+/// Lets the request in at the upstream of its route's fallback, or at the next one that will have it.
+async fn enter_next(request: &RequestHeader, cx: &mut RequestContext) -> Result<()> {
+    let mut at = cx.exchange.upstream.ok_or_else(gone)?;
+    while let Err(rejection) = enter(request, cx, at).await {
+        cx.exchange.failure = Some(Condition::Connect);
+        at = fallback::switch(cx, Condition::Connect, rejection.code).ok_or_else(gone)?;
+    }
+    Ok(())
+}
+
 /// Nobody was connected to, so nothing was sent: another endpoint may have the request, whatever
 /// its method.
 pub fn failed(cx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
     note_connecting(cx);
     cx.note_attempt(true);
-    let more = retry::plan(cx, Condition::Connect, None);
+    cx.exchange.failure = Some(Condition::Connect);
+    let more = retry::plan(cx, Condition::Connect, None)
+        || fallback::switch(cx, Condition::Connect, retry::FAILED).is_some();
     error.set_retry(more);
     error
 }

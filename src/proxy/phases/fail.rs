@@ -1,6 +1,7 @@
 //! What went wrong on the way, whose fault it is, and what the client is told.
 
-use super::{body, retry};
+use super::{body, fallback, retry};
+use crate::config::model::upstream::Condition;
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
 use http::StatusCode;
@@ -49,6 +50,7 @@ pub async fn run(
     cx: &mut RequestContext,
 ) -> FailToProxy {
     let has_whole_request = session.as_downstream_mut().is_body_done();
+    let is_refused = cx.refused.is_some();
     let rejection = cx.refused.take().or_else(|| verdict(error, has_whole_request).map(Box::new));
     if rejection.as_ref().is_some_and(|rejection| rejection.code == INTERNAL_ERROR) {
         log::error!("internal error request_id={} error={error}", cx.policy.request_id());
@@ -73,6 +75,18 @@ pub async fn run(
         }
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
+    // What a policy or the client made of it is no failure of the upstream's.
+    if !is_refused && matches!(status, 502..=504) {
+        let code = why(cx, rejection.code);
+        if let Some(answer) = fallback::answer(session.req_header(), cx, code) {
+            session.set_keepalive(None);
+            let error_code = answer.head.status.as_u16();
+            if let Err(error) = reply::send(session, cx, answer).await {
+                log::debug!("the client of {} was gone before it was told: {error}", cx.policy.request_id());
+            }
+            return FailToProxy { error_code, can_reuse_downstream: false };
+        }
+    }
     let closing = (*rejection).closing();
     if let Err(error) = reply::reject(gateway, session, cx, &closing).await {
         log::debug!("the client of {} was gone before it was told: {error}", cx.policy.request_id());
@@ -80,14 +94,22 @@ pub async fn run(
     FailToProxy { error_code: status, can_reuse_downstream: false }
 }
 
+/// The code of what failed, for the log.
+fn why(cx: &RequestContext, code: &'static str) -> &'static str {
+    match cx.exchange.failure {
+        Some(Condition::Status(_)) => retry::ANSWERED_SO,
+        _ => code,
+    }
+}
+
 /// None: the client is gone and nobody is there to be told.
 fn verdict(error: &Error, has_whole_request: bool) -> Option<Rejection> {
     use ErrorType::{ConnectTimedout, HTTPStatus, ReadTimedout, TLSHandshakeTimedout, WriteTimedout};
     let timed_out =
-        Rejection::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The server took too long to answer");
+        Rejection::new(StatusCode::GATEWAY_TIMEOUT, retry::TIMED_OUT, "The server took too long to answer");
     let failed = Rejection::new(
         StatusCode::BAD_GATEWAY,
-        "upstream_failed",
+        retry::FAILED,
         "The server could not be reached or broke off",
     );
     let unavailable =

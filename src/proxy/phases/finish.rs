@@ -4,7 +4,7 @@ use crate::listen::ConnInfo;
 use crate::message::authority;
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::telemetry::access_log::{AccessLog, Record};
-use crate::telemetry::metrics::{Answer, StatusClass};
+use crate::telemetry::metrics::{Answer, StatusClass, Substitute};
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace::TraceContext;
 use crate::upstream::Choice;
@@ -108,6 +108,7 @@ fn record<'a>(
         principal: cx.policy.principal.as_ref().map(|principal| &*principal.subject),
         auth: cx.policy.auth_cause.or_else(|| cx.policy.principal.as_ref().map(|p| p.method.as_str())),
         cause: exchanged.cause,
+        fallback: cx.exchange.substitute.map(Substitute::as_str),
         bytes_received: exchanged.received,
         bytes_sent: exchanged.sent,
         duration,

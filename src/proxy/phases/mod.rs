@@ -6,6 +6,7 @@ pub mod cache;
 pub mod check;
 pub mod connect;
 pub mod fail;
+pub mod fallback;
 pub mod finish;
 pub mod forward;
 pub mod hold;

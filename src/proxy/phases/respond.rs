@@ -1,6 +1,6 @@
 //! The answer on its way to the client.
 
-use super::{cache, hold, retry};
+use super::{cache, fallback, hold, retry};
 use crate::cache::rules::status::CACHE_STATUS;
 use crate::message::hop_by_hop::{self, Keep};
 use crate::policy::chain::Chain;
@@ -107,6 +107,7 @@ fn keep_at_endpoint(answer: &mut ResponseHeader, cx: &RequestContext) {
 
 /// The response pass of THE LIST: the route's or, without a route, the listener's layer.
 pub fn policies(request: &RequestHeader, answer: &mut ResponseHeader, cx: &mut RequestContext) {
+    fallback::mark(answer, cx);
     if cx.fill.is_some() {
         return;
     }

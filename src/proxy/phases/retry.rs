@@ -1,6 +1,7 @@
 //! Whether a request that failed is tried again. What is safe is judged here, before an error is
 //! given to Pingora: once an answer of the upstream is thrown away there is no way back to it.
 
+use super::fallback;
 use crate::config::model::upstream::Condition;
 use crate::proxy::RequestContext;
 use crate::telemetry::random;
@@ -11,6 +12,13 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use std::time::{Duration, Instant, SystemTime};
 
+/// The upstream could not be reached, or broke off.
+pub const FAILED: &str = "upstream_failed";
+/// It took too long.
+pub const TIMED_OUT: &str = "upstream_timeout";
+/// It answered with a status that something else is to stand in for.
+pub const ANSWERED_SO: &str = "upstream_status";
+
 /// Plans another attempt on another endpoint, if the route or its upstream wants one after this
 /// failure, the endpoint did not ask for more time (`asked`) than is waited for, and there is budget
 /// and time. Asks the budget last: what it gives is spent.
@@ -18,7 +26,8 @@ pub fn plan(cx: &mut RequestContext, failure: Condition, asked: Option<Duration>
     let (Some(at), Some(route)) = (cx.exchange.upstream, cx.route()) else { return false };
     let (upstream, metrics) = &cx.snapshot.upstreams[at];
     let rules = upstream.retries.with(&route.retry);
-    let attempts = cx.exchange.attempts.saturating_sub(cx.exchange.renewals);
+    let elsewhere = cx.exchange.before.saturating_add(cx.exchange.renewals);
+    let attempts = cx.exchange.attempts.saturating_sub(elsewhere);
     if attempts >= rules.attempts() || !rules.wants(failure) {
         return false;
     }
@@ -50,20 +59,25 @@ pub fn is_safe(session: &Session, cx: &RequestContext) -> bool {
 /// by the upstream just then, which is nobody's failure: such a request goes to the same endpoint by
 /// another connection, at once and at nobody's expense.
 pub fn after_error(session: &Session, error: &Error, cx: &mut RequestContext, reused: bool) -> bool {
-    if !is_safe(session, cx) || cx.left().is_zero() {
-        return false;
-    }
+    let is_safe = is_safe(session, cx) && !cx.left().is_zero();
     match (&error.retry, error.etype()) {
-        // `from_upstream` has planned it.
-        (RetryType::Decided(true), ErrorType::HTTPStatus(_)) => true,
-        (RetryType::ReusedOnly, _) if reused => {
+        // `from_upstream` has decided it.
+        (RetryType::Decided(again), ErrorType::HTTPStatus(_)) => is_safe && *again,
+        (RetryType::ReusedOnly, _) if reused && is_safe => {
             cx.exchange.renewals += 1;
             true
         }
         _ if !matches!(error.esource(), pingora_error::ErrorSource::Upstream) => false,
-        (_, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => plan(cx, Condition::Timeout, None),
-        _ => plan(cx, Condition::Reset, None),
+        (_, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            broke_off(cx, Condition::Timeout, TIMED_OUT, is_safe)
+        }
+        _ => broke_off(cx, Condition::Reset, FAILED, is_safe),
     }
+}
+
+fn broke_off(cx: &mut RequestContext, failure: Condition, code: &'static str, is_safe: bool) -> bool {
+    cx.exchange.failure = Some(failure);
+    is_safe && (plan(cx, failure, None) || fallback::switch(cx, failure, code).is_some())
 }
 
 /// An answer that is thrown away, as the error that begins another attempt; none if it is the
@@ -74,14 +88,20 @@ pub fn after_answer(
     cx: &mut RequestContext,
 ) -> Option<Box<Error>> {
     let status = answer.status;
-    if status < StatusCode::BAD_REQUEST || cx.upgrade || !is_safe(session, cx) {
+    if status < StatusCode::BAD_REQUEST || cx.upgrade {
         return None;
     }
+    let failure = Condition::Status(status.as_u16());
     let asked = retry_after(&answer.headers, SystemTime::now());
-    if !plan(cx, Condition::Status(status.as_u16()), asked) {
+    let again = is_safe(session, cx)
+        && (plan(cx, failure, asked) || fallback::switch(cx, failure, ANSWERED_SO).is_some());
+    let has_nothing = || session.response_written().is_none_or(|head| head.status.is_informational());
+    let ours = again || (fallback::answers(cx, failure) && has_nothing() && cx.refused.is_none());
+    if !ours {
         return None;
     }
-    let mut error = Error::explain(ErrorType::HTTPStatus(status.as_u16()), "another attempt follows");
-    error.set_retry(true);
+    cx.exchange.failure = Some(failure);
+    let mut error = Error::explain(ErrorType::HTTPStatus(status.as_u16()), "another answer follows");
+    error.set_retry(again);
     Some(error.into_up())
 }

@@ -38,6 +38,8 @@ pub struct Record<'a> {
     pub auth: Option<&'a str>,
     /// The code of the refusal or failure.
     pub cause: Option<&'a str>,
+    /// Who answered in the place of the route's upstream.
+    pub fallback: Option<&'a str>,
     /// Bytes of the body that the client sent.
     pub bytes_received: u64,
     /// Bytes of the body that the client got.
@@ -57,7 +59,7 @@ pub struct Record<'a> {
 }
 
 /// Names of fields, in the order in which a line has them by default.
-const DEFAULT: [(&str, Field); 22] = [
+const DEFAULT: [(&str, Field); 23] = [
     ("time", Field::Time),
     ("request_id", Field::RequestId),
     ("trace_id", Field::TraceId),
@@ -72,6 +74,7 @@ const DEFAULT: [(&str, Field); 22] = [
     ("path", Field::Path),
     ("status", Field::Status),
     ("cause", Field::Cause),
+    ("fallback", Field::Fallback),
     ("bytes_received", Field::BytesReceived),
     ("bytes_sent", Field::BytesSent),
     ("duration_ms", Field::Duration),
@@ -109,6 +112,7 @@ enum Field {
     Query,
     Status,
     Cause,
+    Fallback,
     BytesReceived,
     BytesSent,
     Duration,
@@ -251,6 +255,7 @@ impl Field {
             Self::Query => or_null(line, split_target(record.target).1, json::string),
             Self::Status => or_null(line, record.status, json::number),
             Self::Cause => or_null(line, record.cause, text),
+            Self::Fallback => or_null(line, record.fallback, text),
             Self::BytesReceived => json::number(line, record.bytes_received),
             Self::BytesSent => json::number(line, record.bytes_sent),
             Self::Duration => json::milliseconds(line, record.duration),

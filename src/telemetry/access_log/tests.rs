@@ -36,6 +36,7 @@ fn record() -> Record<'static> {
         principal: None,
         auth: None,
         cause: None,
+        fallback: None,
         bytes_received: 0,
         bytes_sent: 1234,
         duration: Duration::from_micros(12_345),
@@ -90,7 +91,7 @@ fn the_default_line_has_all_but_headers() {
         r#"{"time":"2026-11-24T13:18:37.050Z","request_id":"id-1","#,
         r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","listener":"public","route":"orders","#,
         r#""upstream":"backend","endpoint":"192.0.2.7:8080","client":"2001:db8::1","consumer":null,"method":"GET","#,
-        r#""host":"example.com","path":"/orders","status":200,"cause":null,"bytes_received":0,"#,
+        r#""host":"example.com","path":"/orders","status":200,"cause":null,"fallback":null,"bytes_received":0,"#,
         r#""bytes_sent":1234,"duration_ms":12.345,"upstream_ms":9.000,"connect_ms":0.007,"attempts":1,"#,
         r#""tls_version":"TLSv1.3","http_version":"HTTP/2","user_agent":"curl/8"}"#,
     );
@@ -351,7 +352,7 @@ proptest! {
             ..record()
         };
         let default: Value = serde_json::from_str(&line(&settings(&[]), &record)).unwrap();
-        prop_assert_eq!(default.as_object().unwrap().len(), 23);
+        prop_assert_eq!(default.as_object().unwrap().len(), 24);
         prop_assert_eq!(default["method"].as_str().unwrap_or_default(), &method);
         let shown = host.as_deref().map(String::from_utf8_lossy);
         prop_assert_eq!(default["host"].as_str(), shown.as_deref());

@@ -1,6 +1,6 @@
 //! The sums of a scrape, in the shape that the `prometheus` crate writes.
 
-use super::handles::{Distribution, StatusClass};
+use super::handles::{Distribution, StatusClass, Substitute};
 use super::table::{self, Family};
 use super::{CertificateExpiry, RouteMetrics, State};
 use crate::values::ListenerId;
@@ -285,6 +285,12 @@ fn collect_route(route: &RouteMetrics, listeners: &HashMap<ListenerId, Arc<str>>
         scrape.add(&table::CACHE_REQUESTS, &[&route.name, outcome], count as f64);
     }
     let Some((durations, answers)) = route.counted() else { return };
+    for by in Substitute::ALL {
+        let count = durations.substitutes(route.shape.bounds.len(), by);
+        if count > 0 {
+            scrape.add(&table::FALLBACKS, &[&route.name, by.as_str()], count as f64);
+        }
+    }
     for answer in answers {
         let Some((listener, upstream)) = listeners.get(&answer.listener).zip(answer.upstream()) else {
             continue;

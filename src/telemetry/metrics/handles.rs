@@ -35,6 +35,27 @@ impl StatusClass {
     }
 }
 
+/// Who answers in the place of a route's upstream, which failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Substitute {
+    /// Another upstream.
+    Upstream,
+    /// The gateway.
+    Respond,
+}
+
+impl Substitute {
+    pub(super) const ALL: [Self; 2] = [Self::Upstream, Self::Respond];
+
+    /// Its word in metrics, in the log and in the answer, which is that of the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Respond => "respond",
+        }
+    }
+}
+
 /// How a request ended.
 pub struct Answer<'a> {
     /// Which listener it came by.
@@ -104,6 +125,17 @@ impl RouteMetrics {
         Self { name: name.into(), shape, used: ArcSwapOption::empty() }
     }
 
+    /// Something else than its upstream has a request of it.
+    pub fn substituted(&self, by: Substitute) {
+        loop {
+            if let Some(used) = &*self.used.load() {
+                used.durations.substituted(self.shape.bounds.len(), by);
+                return;
+            }
+            self.used.rcu(|used| Some(used.clone().unwrap_or_else(|| Used::new(&self.shape))));
+        }
+    }
+
     /// The label: the route's name, `_other` or `_none`.
     pub fn name(&self) -> &str {
         &self.name
@@ -166,6 +198,10 @@ impl RouteMetrics {
 }
 
 impl Used {
+    fn new(shape: &Shape) -> Arc<Self> {
+        Arc::new(Self { durations: Arc::new(Durations::new(shape)), answers: Vec::new() })
+    }
+
     fn with(old: Option<&Self>, shape: &Shape, answer: &Answer<'_>) -> Arc<Self> {
         let key = AnswerCell::key(answer.listener, answer.upstream);
         let durations = old.map_or_else(|| Arc::new(Durations::new(shape)), |old| old.durations.clone());
@@ -221,7 +257,8 @@ impl AnswerCell {
     }
 }
 
-/// Two histograms of a route: the whole request, and its time with upstreams.
+/// Two histograms of a route, the whole request and its time with upstreams, and how many requests went to a
+/// substitute.
 pub(super) struct Durations(Sharded);
 
 /// A histogram, summed.
@@ -234,7 +271,8 @@ pub(super) struct Distribution {
 
 impl Durations {
     fn new(shape: &Shape) -> Self {
-        Self(Sharded::new(2 * Self::slots(shape.bounds.len()), shape.shards))
+        let slots = 2 * Self::slots(shape.bounds.len()) + Substitute::ALL.len();
+        Self(Sharded::new(slots, shape.shards))
     }
 
     /// A histogram's counters: its buckets, the one without a bound, and the sum.
@@ -247,6 +285,15 @@ impl Durations {
         if let Some(duration) = answer.upstream_duration {
             self.observe(bounds, Self::slots(bounds.len()), duration);
         }
+    }
+
+    fn substituted(&self, bounds: usize, by: Substitute) {
+        self.0.add(2 * Self::slots(bounds) + by as usize, 1);
+    }
+
+    /// How many requests went to a substitute.
+    pub(super) fn substitutes(&self, bounds: usize, by: Substitute) -> u64 {
+        self.0.sum(2 * Self::slots(bounds) + by as usize)
     }
 
     fn observe(&self, bounds: &[u64], first: usize, duration: Duration) {

@@ -17,7 +17,7 @@ mod tests;
 
 pub use auth::AuthMetrics;
 pub use handles::{
-    Answer, CacheOutcome, InFlight, ListenerMetrics, RouteMetrics, StatusClass, UpstreamMetrics,
+    Answer, CacheOutcome, InFlight, ListenerMetrics, RouteMetrics, StatusClass, Substitute, UpstreamMetrics,
 };
 pub use limits::LimitMetrics;
 

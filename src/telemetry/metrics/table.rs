@@ -32,6 +32,8 @@ table! {
         "Time from the first byte of a request's head to the last byte of the answer.";
     UPSTREAM_DURATION HISTOGRAM "tollgate_upstream_duration_seconds" ["route"]
         "Time that requests spent with their upstream, all attempts together.";
+    FALLBACKS COUNTER "tollgate_fallbacks_total" ["route", "by"]
+        "Requests that something else took than the route's upstream, which failed: another upstream (upstream), or an answer of the gateway's own (respond). A request counts once for each.";
     IN_FLIGHT GAUGE "tollgate_http_in_flight" ["listener"]
         "Requests that have begun and not ended.";
     CONNECTIONS GAUGE "tollgate_connections" ["listener"]

@@ -242,6 +242,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     let routes = metrics.routes(["orders"]);
     let upstreams = metrics.upstreams(["a"]);
     routes[0].record(&answer(Some(&upstreams[0]), 200, 3));
+    routes[0].substituted(Substitute::Respond);
     upstreams[0].connected(false);
     upstreams[0].retried();
     upstreams[0].barred();
@@ -331,6 +332,7 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_tls_handshakes_failed_total{listener=\"public\",cause=\"not_tls\"} 2",
         "tollgate_accept_errors_total{listener=\"public\"} 1",
         "tollgate_retries_total{upstream=\"a\"} 1",
+        "tollgate_fallbacks_total{route=\"orders\",by=\"respond\"} 1",
         "tollgate_upstream_healthy{upstream=\"a\"} 2",
         "tollgate_upstream_ejected{upstream=\"a\"} 1",
         "tollgate_upstream_limit{upstream=\"a\"} 16",

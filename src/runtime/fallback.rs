@@ -1,0 +1,74 @@
+//! What a route does when its upstream fails, compiled.
+
+use crate::compose::Respond;
+use crate::config::model::fallback as model;
+use crate::config::model::upstream::Condition;
+use crate::policy::shared::template::Scope;
+use crate::values::{ConfigPath, Finding, Name};
+
+/// What a route does when its upstream fails.
+#[derive(Debug)]
+pub struct Fallback {
+    on: Box<[Condition]>,
+    steps: Box<[Step]>,
+}
+
+/// One thing to try.
+#[derive(Debug)]
+pub enum Step {
+    /// This upstream.
+    Upstream(usize),
+    /// An answer of the gateway's own.
+    Respond(Respond),
+}
+
+impl Fallback {
+    /// Makes of the text, which stands at this path, what is done; `upstream` finds an upstream, or says itself that
+    /// there is none.
+    ///
+    /// # Errors
+    /// What is wrong with its answers.
+    pub(super) fn compile(
+        config: &model::Fallback,
+        path: &ConfigPath,
+        scope: &Scope<'_>,
+        mut upstream: impl FnMut(&Name, &ConfigPath) -> Option<usize>,
+    ) -> Result<Self, Vec<Finding>> {
+        let mut found = Vec::new();
+        let mut steps = Vec::with_capacity(config.to.len());
+        for (index, step) in config.to.iter().enumerate() {
+            let path = path.key("to").index(index);
+            match step {
+                model::Step::Upstream(name) => {
+                    steps.extend(upstream(name, &path.key("upstream")).map(Step::Upstream));
+                }
+                model::Step::Respond(respond) => match Respond::compile(respond, scope) {
+                    Ok(respond) => steps.push(Step::Respond(respond)),
+                    Err(wrong) => {
+                        let at = path.key("respond");
+                        found.extend(wrong.into_iter().map(|finding| finding.under(&at)));
+                    }
+                },
+            }
+        }
+        if !found.is_empty() {
+            return Err(found);
+        }
+        Ok(Self { on: config.on.as_slice().into(), steps: steps.into() })
+    }
+
+    /// What it is for.
+    pub fn on(&self) -> &[Condition] {
+        &self.on
+    }
+
+    /// True if it is for this failure.
+    pub fn is_for(&self, failure: Condition) -> bool {
+        self.on.contains(&failure)
+    }
+
+    /// What is tried after so many that were.
+    pub fn steps(&self, gone: usize) -> &[Step] {
+        self.steps.get(gone..).unwrap_or_default()
+    }
+}
