@@ -11,6 +11,7 @@ use crate::runtime::snapshot::Host;
 use crate::runtime::{Listener, Route, Snapshot};
 use crate::telemetry::metrics::{InFlight, Substitute};
 use crate::telemetry::trace::TraceContext;
+use crate::upstream::retry::Further;
 use crate::upstream::shed::Turn;
 use crate::upstream::{Call, Choice, Endpoint, Outcome};
 use crate::values::{Importance, ListenerId, RouteId};
@@ -90,6 +91,8 @@ pub struct Exchange {
     pub before: u8,
     /// Those at this one that only replaced a connection which had ended in the pool.
     pub renewals: u8,
+    /// Held while it is tried again.
+    pub further: Option<Further>,
     /// Steps of the route's fallback that were taken.
     pub steps: u8,
     /// Whether the upstream has still to let it in.

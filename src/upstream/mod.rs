@@ -173,6 +173,11 @@ impl Upstream {
         }
     }
 
+    /// How many requests are on their way to its endpoints now.
+    pub fn in_flight(&self) -> u64 {
+        self.endpoints().endpoints().iter().map(|endpoint| endpoint.state.in_flight()).sum()
+    }
+
     /// What of a request decides about its endpoint.
     pub fn hint(&self, asking: &Asking<'_>) -> Option<u64> {
         self.key.hint(asking)

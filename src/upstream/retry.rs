@@ -31,10 +31,19 @@ impl Retries {
         RetryRules { upstream: self, route }
     }
 
-    /// Takes a further attempt from the budget, where `requests` is how many the upstream has had so
-    /// far. False if nothing is left.
-    pub fn spend(&self, requests: u64, now: Instant) -> bool {
-        self.budget.take(self.config.budget.fraction(), requests, now)
+    /// Takes a further attempt from the budget, for a request that has had one before if it holds `held`. None if
+    /// there is none to be had.
+    pub fn spend(&self, held: Option<Further>, load: Traffic, now: Instant) -> Option<Further> {
+        let share = self.config.budget.fraction();
+        let is_new = held.is_none();
+        if !self.budget.spend(share, is_new.then_some(self.config.at_once), load, now) {
+            return None;
+        }
+        let mut further = held.unwrap_or_else(|| Further { budget: Arc::clone(&self.budget), waits: true });
+        if !is_new && !std::mem::replace(&mut further.waits, true) {
+            self.budget.0.lock().waiting += 1;
+        }
+        Some(further)
     }
 }
 
@@ -82,16 +91,65 @@ pub fn retry_after(answer: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
+/// What an upstream has to do, as far as a budget goes by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests that it has had so far.
+    pub requests: u64,
+    /// Requests that are under way at its endpoints now.
+    pub active: u64,
+}
+
+/// A request that is tried again: one of the further attempts that are under way, until it ends.
+#[derive(Debug)]
+pub struct Further {
+    budget: Arc<Budget>,
+    /// Whether it is between two attempts, where no endpoint counts it.
+    waits: bool,
+}
+
+impl Further {
+    /// The next attempt begins.
+    pub fn begin(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.budget.0.lock().waiting -= 1;
+        }
+    }
+}
+
+impl Drop for Further {
+    fn drop(&mut self) {
+        self.begin();
+        self.budget.0.lock().under_way -= 1;
+    }
+}
+
 /// Further attempts that are saved up at most.
 const SAVED: f64 = 100.0;
 /// Those that are there each second in any case.
 const EACH_SECOND: f64 = 1.0;
 
-/// How many further attempts there may be: a bucket of tokens into which each request pays a share.
-/// Requests pay when a token is asked for, all since the last time at once, so that a request that
-/// goes well costs nothing here.
+/// How many further attempts there may be. Two bounds, both of which have to allow one:
+///
+/// - a share of the requests that are under way, further attempts among them (as Envoy's `retry_budget`, there
+///   `budget_percent` and `min_retry_concurrency`): when everything fails at once, this keeps a storm small at any
+///   moment;
+/// - a bucket of tokens into which each request pays a share (Finagle's `RetryBudget`): attempts that fail sooner than
+///   those before them make up a small share of what is under way and can yet be many; this bounds them over time.
+///
+/// Requests pay when a token is asked for, all since the last time at once, so that a request that goes well costs
+/// nothing here.
 #[derive(Debug, Default)]
-pub struct Budget(Mutex<Option<Bucket>>);
+pub struct Budget(Mutex<Spent>);
+
+#[derive(Debug, Default)]
+struct Spent {
+    bucket: Option<Bucket>,
+    /// Requests that are tried again.
+    under_way: u64,
+    /// Those of them that wait for their next attempt.
+    waiting: u64,
+}
 
 #[derive(Debug)]
 struct Bucket {
@@ -101,17 +159,39 @@ struct Bucket {
 }
 
 impl Budget {
-    fn take(&self, share: f64, requests: u64, now: Instant) -> bool {
-        let mut bucket = self.0.lock();
-        let bucket = bucket.get_or_insert(Bucket { tokens: SAVED, requests, at: now });
-        let seconds = now.saturating_duration_since(bucket.at).as_secs_f64();
-        let paid = requests.saturating_sub(bucket.requests) as f64 * share + seconds * EACH_SECOND;
-        bucket.tokens = (bucket.tokens + paid).min(SAVED);
-        bucket.requests = requests;
-        bucket.at = now;
-        let has = bucket.tokens >= 1.0;
+    /// Counts a further attempt, if there may be one. `at_once` is given for a request that has had none before: how
+    /// many may be under way in any case.
+    fn spend(&self, share: f64, at_once: Option<u16>, load: Traffic, now: Instant) -> bool {
+        let spent = &mut *self.0.lock();
+        if let Some(least) = at_once {
+            // A request that fails is under way until it knows whether it is tried again.
+            let most = (share * (load.active + spent.waiting) as f64).max(f64::from(least));
+            if (spent.under_way + 1) as f64 > most {
+                return false;
+            }
+        }
+        let bucket = spent.bucket.get_or_insert(Bucket { tokens: SAVED, requests: load.requests, at: now });
+        if !bucket.take(share, load.requests, now) {
+            return false;
+        }
+        if at_once.is_some() {
+            spent.under_way += 1;
+            spent.waiting += 1;
+        }
+        true
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, share: f64, requests: u64, now: Instant) -> bool {
+        let seconds = now.saturating_duration_since(self.at).as_secs_f64();
+        let paid = requests.saturating_sub(self.requests) as f64 * share + seconds * EACH_SECOND;
+        self.tokens = (self.tokens + paid).min(SAVED);
+        self.requests = requests;
+        self.at = now;
+        let has = self.tokens >= 1.0;
         if has {
-            bucket.tokens -= 1.0;
+            self.tokens -= 1.0;
         }
         has
     }
@@ -175,32 +255,104 @@ mod tests {
         }
     }
 
+    fn bucket(now: Instant) -> Bucket {
+        Bucket { tokens: SAVED, requests: 0, at: now }
+    }
+
     proptest! {
         #[test]
         fn never_more_than_saved_and_the_share(
             share in 0u32..=100,
             steps in proptest::collection::vec((0u64..50, 0u64..2000), 1..400),
         ) {
-            let budget = Budget::default();
             let start = Instant::now();
+            let mut bucket = bucket(start);
             let (mut requests, mut elapsed, mut taken) = (0, Duration::ZERO, 0.0);
             for (more, ms) in steps {
                 requests += more;
                 elapsed += Duration::from_millis(ms);
-                taken += f64::from(u8::from(budget.take(f64::from(share) / 100.0, requests, start + elapsed)));
+                taken += f64::from(u8::from(bucket.take(f64::from(share) / 100.0, requests, start + elapsed)));
             }
             let most = SAVED + requests as f64 * f64::from(share) / 100.0 + elapsed.as_secs_f64();
             prop_assert!(taken <= most + 1e-6, "{taken} of {most}");
+        }
+
+        /// Requests come, fail, are tried again and end in any order: of those under way, those that are tried again
+        /// are never more than the share of what there was when the last one was let, or than may be in any case.
+        #[test]
+        fn what_is_under_way_is_never_more_than_its_share(
+            percent in 0u64..=100,
+            least in 0u16..5,
+            steps in proptest::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..400),
+        ) {
+            let upstream = rules(&format!("{{ budget: {percent}%, at_once: {least} }}"));
+            let (mut active, mut further) = (Vec::<()>::new(), Vec::<(Further, bool)>::new());
+            let now = Instant::now();
+            for (step, index) in steps {
+                let attempts = further.iter().filter(|(_, begun)| *begun).count();
+                match step {
+                    0 => active.push(()),
+                    // One that fails for the first time.
+                    1 if !active.is_empty() => {
+                        let under_way = (active.len() + further.len()) as u64;
+                        let load = Traffic { requests: 1_000_000, active: (active.len() + attempts) as u64 };
+                        active.pop();
+                        if let Some(one) = upstream.spend(None, load, now) {
+                            further.push((one, false));
+                            let (count, least) = (further.len() as u64, u64::from(least));
+                            prop_assert!(count <= least || count * 100 <= percent * under_way, "{count} of {under_way}");
+                        }
+                    }
+                    2 if !further.is_empty() => {
+                        let at = index.index(further.len());
+                        further[at].0.begin();
+                        further[at].1 = true;
+                    }
+                    3 if !further.is_empty() => drop(further.swap_remove(index.index(further.len()))),
+                    _ => {}
+                }
+                let spent = upstream.budget.0.lock();
+                let waiting = further.iter().filter(|(_, begun)| !*begun).count();
+                prop_assert_eq!((spent.under_way, spent.waiting), (further.len() as u64, waiting as u64));
+            }
+            drop(further);
+            let spent = upstream.budget.0.lock();
+            prop_assert_eq!((spent.under_way, spent.waiting), (0, 0), "all is given back");
         }
     }
 
     #[test]
     fn what_is_spent_comes_back_with_requests_and_time() {
-        let budget = Budget::default();
         let now = Instant::now();
-        assert_eq!((0..200).filter(|_| budget.take(0.2, 0, now)).count(), 100);
-        assert_eq!((0..200).filter(|_| budget.take(0.2, 50, now)).count(), 10);
-        let later = now + Duration::from_secs(3);
-        assert_eq!((0..200).filter(|_| budget.take(0.2, 50, later)).count(), 3);
+        let mut bucket = bucket(now);
+        let mut taken = |requests, now| (0..200).filter(|_| bucket.take(0.2, requests, now)).count();
+        assert_eq!(taken(0, now), 100);
+        assert_eq!(taken(50, now), 10);
+        assert_eq!(taken(50, now + Duration::from_secs(3)), 3);
+    }
+
+    /// In virtual time: a thousand requests are under way, all fail, and the next ones come as quickly, for a minute.
+    #[test]
+    fn a_storm_stays_within_the_share() {
+        let upstream = rules("{ budget: 20% }");
+        let start = Instant::now();
+        let (mut requests, mut tried_again, mut most) = (1000, 0_u64, 0);
+        let mut under_way = Vec::new();
+        for tick in 0..6000 {
+            let now = start + Duration::from_millis(tick * 10);
+            // Further attempts of the tick before have failed as well.
+            under_way.clear();
+            for _ in 0..1000 {
+                requests += 1;
+                // What waits for its next attempt is at no endpoint.
+                let load = Traffic { requests, active: 1000 - under_way.len() as u64 };
+                under_way.extend(upstream.spend(None, load, now));
+            }
+            tried_again += under_way.len() as u64;
+            most = most.max(under_way.len());
+        }
+        assert!(most <= 200, "{most} at once");
+        assert!(tried_again as f64 <= 0.2 * requests as f64 + 100.0 + 60.0, "{tried_again} of {requests}");
+        assert!(tried_again as f64 >= 0.15 * requests as f64, "{tried_again} of {requests}");
     }
 }

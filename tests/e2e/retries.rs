@@ -1,7 +1,10 @@
 //! What happens when an endpoint fails: who gets the request next, when, and when nobody does.
 
 use crate::harness::{Answer, Client, Gateway, Origin, answer, get, send, wait_until};
+use std::collections::HashSet;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Two endpoints in turn, the failing one first.
@@ -184,4 +187,51 @@ fn what_is_overloaded_is_not_asked_twice_as_often() {
     let barred = gateway.metric("tollgate_retries_barred_total{upstream=\"origin\"}");
     assert_eq!(barred as u64 + retries, 300);
     assert_eq!(gateway.metric("tollgate_retries_total{upstream=\"origin\"}") as u64, retries);
+}
+
+/// An upstream that has fifty requests at once fails them all, and holds what comes again.
+#[test]
+fn of_what_is_under_way_only_a_share_comes_again() {
+    for (settings, most, least) in
+        [("budget: 20%", 10, 1), ("budget: 1%, at_once: 4", 4, 4), ("budget: 0%, at_once: 0", 0, 0)]
+    {
+        let (first, again) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let known = Mutex::new(HashSet::new());
+        let (fails, ends) = (Arc::clone(&first), Arc::clone(&again));
+        let origin = Origin::start(move |request, stream| {
+            let is_first = known.lock().unwrap().insert(request.target().to_owned());
+            wait_until("it is let go", || if is_first { &fails } else { &ends }.load(Ordering::SeqCst));
+            let status = if is_first { "503 Service Unavailable" } else { "200 OK" };
+            stream.write_all(&answer(status, "", "")).is_ok()
+        });
+        let gateway = Gateway::start(&format!(
+            "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
+             listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+             upstreams: {{ origin: {{ endpoints: ['{}'], retry: {{ on: [503], backoff: 0ms..0ms, {settings} }} }} }}\n\
+             routes: {{ all: {{ to: origin }} }}\n",
+            origin.address()
+        ));
+        let count =
+            |name: &str| gateway.metric(&format!("tollgate_retries_{name}{{upstream=\"origin\"}}")) as usize;
+        let mut clients: Vec<Client> = (0..50)
+            .map(|at| {
+                let mut client = Client::new(gateway.web());
+                client.write(format!("GET /{at} HTTP/1.1\r\nhost: a\r\n\r\n"));
+                client
+            })
+            .collect();
+        wait_until("all are under way", || origin.received().len() == 50);
+        first.store(true, Ordering::SeqCst);
+        wait_until("all have failed", || count("total") + count("barred_total") == 50);
+        let retries = count("total");
+        assert!((least..=most).contains(&retries), "{settings}: {retries} came again");
+        again.store(true, Ordering::SeqCst);
+        let statuses: Vec<u16> = clients.iter_mut().map(|client| client.read(false).status).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), retries, "{settings}");
+        // All is given back: the next one that fails is tried again.
+        if least > 0 {
+            first.store(true, Ordering::SeqCst);
+            assert_eq!(get(gateway.web(), "/later").status, 200, "{settings}");
+        }
+    }
 }

@@ -83,6 +83,7 @@ fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
     }
     let at = path.key("retry");
     number(upstream.retry.attempts.into(), (1, 16), &at, "attempts", findings);
+    number(upstream.retry.at_once.into(), (0, 1000), &at, "at_once", findings);
     conditions(&upstream.retry.on, &at.key("on"), findings);
 }
 

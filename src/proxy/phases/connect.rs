@@ -172,6 +172,9 @@ pub async fn peer(client: &RequestHeader, cx: &mut RequestContext) -> Result<Box
     if cx.exchange.choice.is_none() {
         cx.exchange.choice = upstream.choose(cx.exchange.hint, &cx.exchange.tried);
     }
+    if let Some(further) = &mut cx.exchange.further {
+        further.begin();
+    }
     if cx.exchange.attempts - cx.exchange.before > 1 {
         metrics.retried();
     }

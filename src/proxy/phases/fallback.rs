@@ -72,6 +72,7 @@ impl crate::proxy::context::Exchange {
         self.choice = None;
         self.call = None;
         self.turn = None;
+        self.further = None;
         self.tried.clear();
         self.hint = None;
         self.wait = Duration::ZERO;

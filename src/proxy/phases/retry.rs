@@ -5,7 +5,7 @@ use super::fallback;
 use crate::config::model::upstream::Condition;
 use crate::proxy::RequestContext;
 use crate::telemetry::random;
-use crate::upstream::retry::retry_after;
+use crate::upstream::retry::{Traffic, retry_after};
 use http::StatusCode;
 use pingora_error::{Error, ErrorType, RetryType};
 use pingora_http::ResponseHeader;
@@ -36,10 +36,13 @@ pub fn plan(cx: &mut RequestContext, failure: Condition, asked: Option<Duration>
     if wait >= cx.left_at(now) {
         return false;
     }
-    if !upstream.retries.spend(metrics.requests(), now) {
+    let load = Traffic { requests: metrics.requests(), active: upstream.in_flight() };
+    let held = cx.exchange.further.take();
+    let Some(further) = upstream.retries.spend(held, load, now) else {
         metrics.barred();
         return false;
-    }
+    };
+    cx.exchange.further = Some(further);
     let failed = cx.exchange.choice.take();
     cx.exchange.tried.extend(failed.map(|choice| choice.endpoint().clone()));
     cx.exchange.wait = wait;

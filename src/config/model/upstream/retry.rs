@@ -23,9 +23,13 @@ pub struct Retry {
     /// the client's. Default 1s.
     pub retry_after: Duration,
     /// How many further attempts there may be for all requests to this upstream together, so that
-    /// what is overloaded is not asked twice as often: 100 saved up, then this share of the requests,
-    /// and one a second. Default 20%.
+    /// what is overloaded is not asked twice as often: this share of the requests that are under way, at any
+    /// moment; and of all requests over time, besides 100 saved up and one a second. Default 20%.
     pub budget: Percent,
+    /// How many further attempts may be under way in any case, where `budget` of the requests under way is fewer;
+    /// 0 to 1000. Default 3.
+    #[schemars(range(max = 1000))]
+    pub at_once: u16,
 }
 
 impl Default for Retry {
@@ -36,6 +40,7 @@ impl Default for Retry {
             backoff: Backoff { from: Duration::from_millis(25), to: Duration::from_millis(250) },
             retry_after: Duration::from_secs(1),
             budget: Percent::from_basis_points(2_000),
+            at_once: 3,
         }
     }
 }
