@@ -117,6 +117,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "upstreams:\n  a: { endpoints: [127.0.0.1:1], breaker: { failures: 0%, within: 0s, of_at_least: 0, probes: 0, slow: { share: 5% } } }\n  b: { endpoints: [127.0.0.1:1], breaker: { failures: 0%, slow: { after: 0s, share: 0% } } }\n",
     ),
     (
+        "endpoint_breaker",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1], endpoint_breaker: { failures: 0%, open_for: 0s, probes: 0 } }\nroutes: { a: { to: a } }\n",
+    ),
+    (
         "passive_health",
         "upstreams:\n  a: { endpoints: [127.0.0.1:1], health: { passive: { consecutive_failures: 0, eject: 0s } } }\n  b: { endpoints: [127.0.0.1:1], health: { passive: { success_rate: { deviations: 20 } } } }\n",
     ),

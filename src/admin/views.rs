@@ -2,6 +2,7 @@
 
 use super::{Answer, as_json, problem};
 use crate::runtime::{Snapshot, Target};
+use crate::upstream::breaker::State;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -42,6 +43,7 @@ pub(super) fn upstreams(snapshot: &Snapshot) -> Value {
                 "in_flight": endpoint.state.in_flight(),
                 "draining": endpoint.state.draining(),
                 "healthy": upstream.monitor().map(|_| endpoint.state.healthy()),
+                "breaker": upstream.breaker_of(endpoint).map(State::as_str),
             })
         });
         let discovery = upstream.discovery().map(
@@ -52,6 +54,7 @@ pub(super) fn upstreams(snapshot: &Snapshot) -> Value {
             "endpoints": endpoints.collect::<Vec<_>>(),
             "discover": discovery,
             "panicking": upstream.panicking(),
+            "breaker": upstream.breaker().map(|(state, _)| state.as_str()),
         })
     });
     Value::Array(upstreams.collect())

@@ -167,14 +167,14 @@ impl RequestContext {
 
     /// The same for who has looked at the clock already.
     pub fn note_attempt_at(&mut self, now: Instant, failed: bool) {
-        let (Some(at), Some(choice)) = (self.exchange.upstream, &self.exchange.choice) else { return };
+        let (Some(at), Some(choice)) = (self.exchange.upstream, &mut self.exchange.choice) else { return };
         if std::mem::replace(&mut self.exchange.noted, true) {
             return;
         }
         let took =
             self.exchange.attempt_began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let (upstream, _) = &self.snapshot.upstreams[at];
-        upstream.note(choice.endpoint(), self.exchange.call.as_mut(), Outcome { failed, took });
+        upstream.note(choice, self.exchange.call.as_mut(), Outcome { failed, took });
     }
 
     /// How much it matters: by its route, or else by the caller's plan.

@@ -72,6 +72,10 @@ pub(super) fn endpoints(in_force: &InForce) {
                 let (open, before) = sum.breaker.unwrap_or_default();
                 sum.breaker = Some((open || state == breaker::State::Open, before + opened));
             }
+            if let Some((open, opened)) = upstream.breakers() {
+                let (more, before) = sum.breakers.unwrap_or_default();
+                sum.breakers = Some((open + more, opened + before));
+            }
             sum.failures = failures.map_or(sum.failures, |more| Some(sum.failures.unwrap_or(0) + more));
         }
         counts

@@ -43,6 +43,17 @@ pub enum State {
     HalfOpen,
 }
 
+impl State {
+    /// As the admin listener says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 /// A call that may be made. What came of it is told by [`Breaker::note`], or [`Breaker::forget`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
@@ -85,6 +96,19 @@ impl Breaker {
                 }
             }
         }
+    }
+
+    /// For how many milliseconds no call may be made; none if one may now. Takes no trial, as [`Self::ask`] does.
+    pub fn closed_for(&self, rules: &Rules, now: u64) -> Option<u64> {
+        let state = self.state.load(Ordering::Acquire);
+        let until = match state & 3 {
+            OPEN => state >> 2,
+            HALF if self.trying.load(Ordering::Acquire) >= rules.probes => {
+                (state >> 2).saturating_add(rules.open_for)
+            }
+            _ => return None,
+        };
+        until.checked_sub(now).filter(|left| *left > 0)
     }
 
     /// What came of a call: whether it failed, and how many milliseconds it took. True if that opened the
@@ -253,6 +277,20 @@ mod tests {
         // What was counted before does not count any more.
         assert_eq!(run(&breaker, now + 2, 19, |_| (true, 1)), 19);
         assert_eq!(breaker.state(now + 200), State::Closed);
+    }
+
+    #[test]
+    fn looking_says_what_asking_would_and_takes_nothing() {
+        let breaker = Breaker::default();
+        run(&breaker, 0, 20, |_| (true, 1));
+        for now in (0..30_000).step_by(37) {
+            let seen = breaker.closed_for(&RULES, now);
+            assert_eq!(seen, breaker.closed_for(&RULES, now));
+            match breaker.ask(&RULES, now) {
+                Ok(_) => assert_eq!(seen, None, "{now}"),
+                Err(wait) => assert_eq!(seen, Some(wait), "{now}"),
+            }
+        }
     }
 
     #[test]

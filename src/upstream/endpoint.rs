@@ -1,5 +1,6 @@
 //! One endpoint, what is known of it across configurations, and a request's hold on it.
 
+use super::breaker::{Breaker, Pass, Rules};
 use super::ejection::Record;
 use super::ewma::PeakEwma;
 use super::health::UNHEALTHY;
@@ -45,6 +46,8 @@ pub struct EndpointState {
     probed: Mutex<Option<Instant>>,
     /// What requests told of it.
     pub(super) record: Record,
+    /// Its own breaker, where its upstream has such.
+    pub(super) breaker: Breaker,
     /// How long its answers take.
     pub(super) ewma: PeakEwma,
     /// Since when it is there, or healthy again, in milliseconds of its upstream's clock.
@@ -137,22 +140,37 @@ impl Carried for EndpointState {
 #[derive(Debug)]
 pub struct Choice {
     endpoint: Arc<Endpoint>,
+    /// What its breaker said, until it is told what came of it.
+    pass: Option<Pass>,
 }
 
 impl Choice {
-    pub(super) fn new(endpoint: &Arc<Endpoint>) -> Self {
+    /// None if its breaker, where these are its rules, lets nobody pass at this millisecond.
+    pub(super) fn new(endpoint: &Arc<Endpoint>, breaker: Option<&Rules>, now: u64) -> Option<Self> {
+        let pass = match breaker {
+            None => None,
+            Some(rules) => Some(endpoint.state.breaker.ask(rules, now).ok()?),
+        };
         endpoint.state.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint: Arc::clone(endpoint) }
+        Some(Self { endpoint: Arc::clone(endpoint), pass })
     }
 
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
+
+    /// What its breaker said, which is about to be told what came of it.
+    pub(super) const fn told(&mut self) -> Option<Pass> {
+        self.pass.take()
+    }
 }
 
 impl Drop for Choice {
     fn drop(&mut self) {
+        if let Some(pass) = self.pass {
+            self.endpoint.state.breaker.forget(pass);
+        }
         self.endpoint.state.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::breaker::{self, Breaker, Pass};
 use super::ejection;
-use super::endpoint::Endpoint;
+use super::endpoint::{Choice, Endpoint};
 use super::set::EndpointSet;
 use crate::config::model::upstream as model;
 use crate::retained::{Retained, StableId};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Guard {
     name: Name,
     breaker: Option<breaker::Rules>,
+    /// Of the breaker that each endpoint has.
+    each: Option<breaker::Rules>,
     passive: Option<Passive>,
     /// Milliseconds.
     pub slow_start: u64,
@@ -54,6 +56,8 @@ struct Known {
     breaker: Breaker,
     /// When endpoints were compared last, in milliseconds of this clock.
     compared: AtomicU64,
+    /// How often a breaker of an endpoint opened.
+    opened: AtomicU64,
 }
 
 /// A request that the breaker let pass. If nobody tells what came of it, it counts for nothing.
@@ -83,14 +87,8 @@ impl Drop for Call {
 
 impl Guard {
     pub(super) fn new(name: &Name, config: &model::Upstream, retained: &Retained) -> Self {
-        let breaker = config.breaker.as_ref().map(|breaker| breaker::Rules {
-            failures: breaker.failures.fraction(),
-            slow: breaker.slow.map(|slow| (millis(slow.after.get()), slow.share.fraction())),
-            of_at_least: breaker.of_at_least,
-            within: millis(breaker.within.get()),
-            open_for: millis(breaker.open_for.get()),
-            probes: breaker.probes,
-        });
+        let [breaker, each] =
+            [&config.breaker, &config.endpoint_breaker].map(|breaker| breaker.as_ref().map(rules));
         let passive = config.health.passive.as_ref().map(|passive| Passive {
             rules: ejection::Rules {
                 consecutive: passive.consecutive_failures,
@@ -103,6 +101,7 @@ impl Guard {
         Self {
             name: name.clone(),
             breaker,
+            each,
             passive,
             slow_start: millis(config.slow_start.get()),
             times: matches!(config.balance, model::Balance::PeakEwma),
@@ -118,7 +117,12 @@ impl Guard {
 
     /// Whether a clock is needed to choose.
     pub(super) const fn needs_time(&self) -> bool {
-        self.passive.is_some() || self.slow_start > 0 || self.times
+        self.passive.is_some() || self.each.is_some() || self.slow_start > 0 || self.times
+    }
+
+    /// The rules of the breakers of its endpoints.
+    pub(super) const fn each(&self) -> Option<&breaker::Rules> {
+        self.each.as_ref()
     }
 
     /// Whether endpoints may be left out.
@@ -139,7 +143,7 @@ impl Guard {
     /// Notes what came of an attempt at this endpoint of this set.
     pub(super) fn note(
         &self,
-        endpoint: &Endpoint,
+        choice: &mut Choice,
         set: &EndpointSet,
         call: Option<&mut Call>,
         outcome: Outcome,
@@ -148,13 +152,23 @@ impl Guard {
             return;
         }
         let now = self.now();
+        let told = (outcome.failed, millis(outcome.took));
+        let of_endpoint = choice.told().unwrap_or(Pass::Usual);
+        let endpoint = choice.endpoint();
+        if let Some(rules) = &self.each
+            && endpoint.state.breaker.note(rules, of_endpoint, told, now)
+        {
+            self.known.opened.fetch_add(1, Ordering::Relaxed);
+            let (name, label) = (&self.name, &endpoint.label);
+            log::warn!("breaker open upstream={name} endpoint={label} open_for_ms={}", rules.open_for);
+        }
         if self.times && !outcome.failed {
             let micros = u64::try_from(outcome.took.as_micros()).unwrap_or(u64::MAX);
             endpoint.state.ewma.note(micros, now);
         }
         if let (Some(rules), Some(call)) = (&self.breaker, call) {
             call.told = true;
-            let (told, pass) = ((outcome.failed, millis(outcome.took)), call.pass);
+            let pass = call.pass;
             // Further attempts of the same request are as any others.
             call.pass = Pass::Usual;
             if self.known.breaker.note(rules, pass, told, now) {
@@ -207,10 +221,37 @@ impl Guard {
         self.breaker.as_ref().map(|_| (self.known.breaker.state(self.now()), self.known.breaker.opened()))
     }
 
+    /// How many endpoints have an open breaker, and how often one opened; none where they have none.
+    pub(super) fn breakers(&self, set: &EndpointSet) -> Option<(usize, u64)> {
+        self.each.as_ref()?;
+        let now = self.now();
+        let is_open = |it: &&Arc<Endpoint>| it.state.breaker.state(now) == breaker::State::Open;
+        let open = set.endpoints().iter().filter(is_open).count();
+        Some((open, self.known.opened.load(Ordering::Relaxed)))
+    }
+
+    /// How long until an endpoint may be tried, if it is breakers that keep requests from all of them.
+    pub(super) fn closed_for(&self, set: &EndpointSet, closed: u8) -> Option<Duration> {
+        let (rules, now) = (self.each.as_ref()?, self.now());
+        let could = set.endpoints().iter().filter(|it| it.weight > 0 && !it.state.is(closed));
+        could.filter_map(|it| it.state.breaker.closed_for(rules, now)).min().map(Duration::from_millis)
+    }
+
     /// How many endpoints of the set are left out.
     pub(super) fn ejected(&self, set: &EndpointSet) -> usize {
         let now = self.now();
         set.endpoints().iter().filter(|endpoint| self.ejects() && endpoint.state.record.is_out(now)).count()
+    }
+}
+
+fn rules(config: &model::Breaker) -> breaker::Rules {
+    breaker::Rules {
+        failures: config.failures.fraction(),
+        slow: config.slow.map(|slow| (millis(slow.after.get()), slow.share.fraction())),
+        of_at_least: config.of_at_least,
+        within: millis(config.within.get()),
+        open_for: millis(config.open_for.get()),
+        probes: config.probes,
     }
 }
 

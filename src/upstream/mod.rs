@@ -184,17 +184,38 @@ impl Upstream {
     }
 
     /// The endpoint for a request that brings `hint`, leaving out those that drain, those that
-    /// are not healthy unless too few are, and those in `tried`. None if that leaves none. If only tried ones are left, one of them gets another
+    /// are not healthy or whose breaker is open unless too few are healthy, and those in `tried`. None if that leaves none. If only tried ones are left, one of them gets another
     /// chance.
     pub fn choose(&self, hint: Option<u64>, tried: &[Arc<Endpoint>]) -> Option<Choice> {
         self.endpoints.load().choose(&Choosing {
             hint,
             tried,
-            closed: if self.panicking() { DRAINING } else { self.closed },
+            closed: self.closed(),
+            breaker: if self.panicking() { None } else { self.guard.each() },
             ejects: self.guard.ejects(),
             slow_start: self.guard.slow_start,
             now: if self.guard.needs_time() { self.guard.now() } else { 0 },
         })
+    }
+
+    /// What keeps requests from an endpoint now.
+    fn closed(&self) -> u8 {
+        if self.panicking() { DRAINING } else { self.closed }
+    }
+
+    /// How long until one of its endpoints may be tried, if it is their breakers that keep requests away.
+    pub fn closed_for(&self) -> Option<Duration> {
+        self.guard.closed_for(&self.endpoints.load(), self.closed())
+    }
+
+    /// What the breaker of an endpoint is; none where they have none.
+    pub fn breaker_of(&self, endpoint: &Endpoint) -> Option<breaker::State> {
+        self.guard.each().map(|_| endpoint.state.breaker.state(self.guard.now()))
+    }
+
+    /// How many of its endpoints have an open breaker, and how often one opened; none where they have none.
+    pub fn breakers(&self) -> Option<(usize, u64)> {
+        self.guard.breakers(&self.endpoints.load())
     }
 
     /// Room for a request, if there is some without a wait; where there is none, [`Self::wait`] for it.
@@ -225,11 +246,11 @@ impl Upstream {
     }
 
     /// Notes what came of an attempt at this endpoint.
-    pub fn note(&self, endpoint: &Endpoint, call: Option<&mut Call>, outcome: Outcome) {
+    pub fn note(&self, choice: &mut Choice, call: Option<&mut Call>, outcome: Outcome) {
         if let Some((gate, rules)) = &self.gate {
             gate.note(rules, outcome.took, outcome.failed);
         }
-        self.guard.note(endpoint, &self.endpoints.load(), call, outcome);
+        self.guard.note(choice, &self.endpoints.load(), call, outcome);
     }
 
     /// What its breaker is, and how often it opened; none where it has none.

@@ -1,6 +1,7 @@
 //! The endpoints of an upstream at one moment, with what chooses among them.
 
 use super::balance::{Balancer, Load};
+use super::breaker::Rules;
 use super::ejection;
 use super::endpoint::{Choice, Endpoint};
 use crate::telemetry::random::next_u64;
@@ -18,6 +19,9 @@ pub struct EndpointSet {
     tiers: Box<[u8]>,
 }
 
+/// How often an endpoint is looked for, when others were sooner at one that lets only a few try.
+const RACES: usize = 4;
+
 /// What is looked at when one is chosen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choosing<'a> {
@@ -29,6 +33,8 @@ pub(super) struct Choosing<'a> {
     pub closed: u8,
     /// Whether those that are ejected are left out.
     pub ejects: bool,
+    /// The rules of their breakers, where those count.
+    pub breaker: Option<&'a Rules>,
     /// How long an endpoint takes to its whole share, milliseconds.
     pub slow_start: u64,
     /// Milliseconds of the upstream's clock.
@@ -46,29 +52,36 @@ impl EndpointSet {
         &self.endpoints
     }
 
+    /// As [`Self::find`], held for a request. One whose breaker lets a few try may just have been taken by others:
+    /// then another one is.
+    pub(super) fn choose(&self, by: &Choosing<'_>) -> Option<Choice> {
+        (0..RACES).find_map(|_| {
+            let at = self.find(by);
+            at.map_or(Some(None), |at| Choice::new(&self.endpoints[at], by.breaker, by.now).map(Some))
+        })?
+    }
+
     /// An endpoint that is open, by what the request brings and the manner of balancing, of the first
     /// priority in which there is one; one of those tried only if no other is open. None if none is.
-    pub(super) fn choose(&self, by: &Choosing<'_>) -> Option<Choice> {
+    fn find(&self, by: &Choosing<'_>) -> Option<usize> {
         let is_tried =
             |at: usize| by.tried.iter().any(|it| Arc::ptr_eq(&it.state, &self.endpoints[at].state));
         let fresh = |at: usize| by.tried.is_empty() || !is_tried(at);
         let well = |at: usize| self.is_open(at, by, by.ejects) && fresh(at);
         let open = |at: usize| self.is_open(at, by, by.ejects);
-        let at = self
-            .of_first_tier(|tier| {
-                // Who is not warm yet gives way to others of its own tier, not to those that stand by.
-                let warm = self.pick(by, tier, |at| well(at) && self.is_warm(at, by));
-                warm.or_else(|| if by.slow_start > 0 { self.pick(by, tier, well) } else { None })
-            })
-            .or_else(|| {
-                if by.tried.is_empty() { None } else { self.of_first_tier(|tier| self.pick(by, tier, open)) }
-            })
-            // Rather one that failed lately than none.
-            .or_else(|| {
-                let any = |at: usize| self.is_open(at, by, false);
-                if by.ejects { self.of_first_tier(|tier| self.pick(by, tier, any)) } else { None }
-            })?;
-        Some(Choice::new(&self.endpoints[at]))
+        self.of_first_tier(|tier| {
+            // Who is not warm yet gives way to others of its own tier, not to those that stand by.
+            let warm = self.pick(by, tier, |at| well(at) && self.is_warm(at, by));
+            warm.or_else(|| if by.slow_start > 0 { self.pick(by, tier, well) } else { None })
+        })
+        .or_else(|| {
+            if by.tried.is_empty() { None } else { self.of_first_tier(|tier| self.pick(by, tier, open)) }
+        })
+        // Rather one that failed lately than none.
+        .or_else(|| {
+            let any = |at: usize| self.is_open(at, by, false);
+            if by.ejects { self.of_first_tier(|tier| self.pick(by, tier, any)) } else { None }
+        })
     }
 
     /// What is found in the first priority in which there is anything. None stands for all, where all are one.
@@ -87,7 +100,9 @@ impl EndpointSet {
 
     fn is_open(&self, at: usize, by: &Choosing<'_>, ejects: bool) -> bool {
         let state = &self.endpoints[at].state;
-        !(state.is(by.closed) || ejects && state.record.is_out(by.now))
+        let may_be_called =
+            || by.breaker.is_none_or(|rules| state.breaker.closed_for(rules, by.now).is_none());
+        !(state.is(by.closed) || ejects && state.record.is_out(by.now)) && may_be_called()
     }
 
     /// Whether an endpoint that has not its whole share yet gets this request. Who is kept at an endpoint

@@ -177,3 +177,73 @@ fn a_server_is_never_asked_without_a_name() {
         assert_eq!(upstream.endpoints().endpoints()[0].peer.sni, sni, "{yaml}");
     }
 }
+
+/// What came of a request to the endpoint at this place.
+fn tell(upstream: &Upstream, at: usize, failed: bool) {
+    for _ in 0..1000 {
+        let Some(mut choice) = upstream.choose(None, &[]) else { return };
+        if place(upstream, &choice) == at {
+            upstream.note(&mut choice, None, Outcome { failed, took: Duration::ZERO });
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_whose_breaker_is_open_is_left_out_and_tried_by_a_few() {
+    let yaml = "endpoints: ['127.0.0.1:1', '127.0.0.1:2']\n\
+                endpoint_breaker: { of_at_least: 4, within: 10m, open_for: SPAN, probes: 2 }";
+    let retained = Arc::<Retained>::default();
+    let open = |span: &str| upstream(&yaml.replace("SPAN", span), &retained);
+    let known = open("1h");
+    (0..4).for_each(|_| tell(&known, 0, true));
+    assert_eq!(picks(&known, 10), [1; 10]);
+    assert_eq!((known.breakers(), known.closed_for().is_some()), (Some((1, 1)), true));
+    // A reload knows it still.
+    let known = open("2h");
+    assert_eq!(picks(&known, 10), [1; 10]);
+    (0..4).for_each(|_| tell(&known, 1, true));
+    assert!(known.choose(None, &[]).is_none(), "all are open");
+    assert!(
+        known.closed_for().is_some_and(|wait| wait > Duration::from_secs(3500)),
+        "{:?}",
+        known.closed_for()
+    );
+
+    // Two may try, and only they; one that comes to nothing leaves its place.
+    let retained = Arc::<Retained>::default();
+    let known = upstream(&yaml.replace("SPAN", "1ms"), &retained);
+    (0..4).for_each(|_| tell(&known, 0, true));
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while known.breakers() != Some((0, 1)) {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let known = upstream(&yaml.replace("SPAN", "1h"), &retained);
+    let all: Vec<Choice> = (0..10).map(|_| known.choose(None, &[]).unwrap()).collect();
+    let trials = |all: &[Choice]| all.iter().filter(|choice| place(&known, choice) == 0).count();
+    assert_eq!(trials(&all), 2);
+    drop(all);
+    let mut all: Vec<Choice> = (0..10).map(|_| known.choose(None, &[]).unwrap()).collect();
+    assert_eq!(trials(&all), 2, "nothing came of the first two");
+    for choice in &mut all {
+        known.note(choice, None, Outcome { failed: false, took: Duration::ZERO });
+    }
+    let share = picks(&known, 10).iter().filter(|at| **at == 0).count();
+    assert!((4..=6).contains(&share), "it is closed: {share} of 10");
+}
+
+#[test]
+fn breakers_of_endpoints_do_not_count_while_too_few_are_healthy() {
+    let retained = Arc::<Retained>::default();
+    let known = upstream(
+        "endpoints: ['127.0.0.1:1', '127.0.0.1:2']\n\
+         endpoint_breaker: { of_at_least: 1, open_for: 1h }\n\
+         health: { active: { probe: tcp } }",
+        &retained,
+    );
+    (0..2).for_each(|at| tell(&known, at, true));
+    assert!(known.choose(None, &[]).is_none());
+    known.panicking.store(true, Ordering::Relaxed);
+    assert!(known.choose(None, &[]).is_some());
+}

@@ -107,6 +107,57 @@ fn slow_answers_open_a_breaker_too() {
 }
 
 #[test]
+fn a_breaker_of_an_endpoint_leaves_it_to_the_others_until_it_is_well() {
+    let (bad, good) = (Arc::new(AtomicU16::new(500)), Arc::new(AtomicU16::new(200)));
+    let origins = [answering(&bad), answering(&good)];
+    let endpoints = format!("endpoints: ['{}', '{}']", origins[0].address(), origins[1].address());
+    let breaker = "endpoint_breaker: { of_at_least: 4, within: 10m, open_for: 1h, probes: 1 }";
+    let gateway = gateway(&format!("{endpoints}, {breaker}"));
+    let told = statuses(&gateway, 8);
+    assert_eq!(told.iter().filter(|status| **status == 500).count(), 4, "in turn: {told:?}");
+    assert_eq!(statuses(&gateway, 20), [200; 20]);
+    assert_eq!(origins[0].received().len(), 4, "nobody asks it");
+    assert_eq!(metric(&gateway, "tollgate_endpoint_breakers_open"), 1.0);
+    assert_eq!(metric(&gateway, "tollgate_endpoint_breakers_opened_total"), 1.0);
+    let view = gateway.admin("GET", "/upstreams", "").json();
+    let states = [&view[0]["endpoints"][0]["breaker"], &view[0]["endpoints"][1]["breaker"]];
+    assert_eq!(states, ["open", "closed"], "{view}");
+    // Now the other one fails as well, and nobody is asked any more.
+    good.store(500, Ordering::SeqCst);
+    wait_until("all are open", || {
+        metric(&gateway, "tollgate_endpoint_breakers_open") == 2.0 || statuses(&gateway, 1) == [503]
+    });
+    let refused = Client::new(gateway.web()).get("a", "/", "");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "breaker_open"));
+    let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((3500..=3600).contains(&after), "{after}");
+    let asked = [&origins[0], &origins[1]].map(|origin| origin.received().len());
+    assert_eq!(statuses(&gateway, 5), [503; 5]);
+    assert_eq!([&origins[0], &origins[1]].map(|origin| origin.received().len()), asked);
+}
+
+#[test]
+fn a_trial_that_goes_well_gives_an_endpoint_its_share_again() {
+    let (bad, good) = (Arc::new(AtomicU16::new(500)), Arc::new(AtomicU16::new(200)));
+    let origins = [answering(&bad), answering(&good)];
+    let endpoints = format!("endpoints: ['{}', '{}']", origins[0].address(), origins[1].address());
+    let breaker = "endpoint_breaker: { of_at_least: 2, within: 10m, open_for: 50ms, probes: 1 }";
+    let gateway = gateway(&format!("{endpoints}, {breaker}"));
+    wait_until("a trial fails", || {
+        statuses(&gateway, 1);
+        metric(&gateway, "tollgate_endpoint_breakers_opened_total") >= 2.0
+    });
+    bad.store(200, Ordering::SeqCst);
+    let before = origins[0].received().len();
+    wait_until("it has its share", || {
+        statuses(&gateway, 1);
+        origins[0].received().len() >= before + 10
+    });
+    assert_eq!(statuses(&gateway, 20), [200; 20]);
+    assert_eq!(metric(&gateway, "tollgate_endpoint_breakers_open"), 0.0);
+}
+
+#[test]
 fn an_endpoint_whose_requests_fail_is_left_out_and_the_last_one_never() {
     let (bad, good) = (Arc::new(AtomicU16::new(503)), Arc::new(AtomicU16::new(200)));
     let origins = [answering(&bad), answering(&good)];

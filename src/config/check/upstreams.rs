@@ -78,8 +78,10 @@ fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
     if let Some(most) = &upstream.limits {
         limits(most, times.total, &path.key("limits"), findings);
     }
-    if let Some(rules) = &upstream.breaker {
-        breaker(rules, &path.key("breaker"), findings);
+    for (field, rules) in [("breaker", &upstream.breaker), ("endpoint_breaker", &upstream.endpoint_breaker)] {
+        if let Some(rules) = rules {
+            breaker(rules, &path.key(field), findings);
+        }
     }
     let at = path.key("retry");
     number(upstream.retry.attempts.into(), (1, 16), &at, "attempts", findings);

@@ -71,6 +71,7 @@ async fn enter(
         Entry::Full => Some(Box::pin(upstream.wait(cx.importance())).await.ok_or_else(shed)?),
     };
     let choice = upstream.choose(hint, &[]);
+    let closed_for = if choice.is_some() { None } else { upstream.closed_for() };
     let is_chosen = choice.is_some();
     let exchange = &mut cx.exchange;
     exchange.is_due = false;
@@ -79,7 +80,7 @@ async fn enter(
     exchange.call = call;
     exchange.turn = turn;
     exchange.choice = choice;
-    if is_chosen { Ok(()) } else { Err(nobody()) }
+    if is_chosen { Ok(()) } else { Err(closed_for.map_or_else(nobody, open)) }
 }
 
 /// Nobody can be asked: the gateway answers itself, with what the route has for that or with an error.

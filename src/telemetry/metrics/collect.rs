@@ -226,6 +226,10 @@ impl State {
                 scrape.add(&table::BREAKER_OPEN, &[upstream], f64::from(u8::from(open)));
                 scrape.add(&table::BREAKER_OPENED, &[upstream], opened as f64);
             }
+            if let Some((open, opened)) = count.breakers {
+                scrape.add(&table::ENDPOINT_BREAKERS_OPEN, &[upstream], open as f64);
+                scrape.add(&table::ENDPOINT_BREAKERS_OPENED, &[upstream], opened as f64);
+            }
             if let Some((in_flight, waiting, limit, shed)) = count.room {
                 scrape.add(&table::UPSTREAM_IN_FLIGHT, &[upstream], in_flight as f64);
                 scrape.add(&table::UPSTREAM_WAITING, &[upstream], waiting as f64);

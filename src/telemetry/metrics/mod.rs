@@ -108,6 +108,8 @@ pub struct EndpointCount {
     pub room: Option<(usize, usize, usize, u64)>,
     /// Whether a breaker is open, and how often one opened, where there is one.
     pub breaker: Option<(bool, u64)>,
+    /// How many endpoints have an open breaker, and how often one opened, where they have one each.
+    pub breakers: Option<(usize, u64)>,
 }
 
 /// The keys that limits remember.

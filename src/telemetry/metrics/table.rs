@@ -60,6 +60,10 @@ table! {
         "1 while the upstream's breaker answers in its place, 0 while requests or trials go to it.";
     BREAKER_OPENED COUNTER "tollgate_upstream_breaker_opened_total" ["upstream"]
         "How often the upstream's breaker opened.";
+    ENDPOINT_BREAKERS_OPEN GAUGE "tollgate_endpoint_breakers_open" ["upstream"]
+        "Endpoints of the upstream that get no requests because their breaker is open.";
+    ENDPOINT_BREAKERS_OPENED COUNTER "tollgate_endpoint_breakers_opened_total" ["upstream"]
+        "How often the breaker of an endpoint of the upstream opened.";
     UPSTREAM_LIMIT GAUGE "tollgate_upstream_limit" ["upstream"]
         "How many requests may be in flight at an upstream with limits.";
     UPSTREAM_WAITING GAUGE "tollgate_upstream_waiting" ["upstream"]

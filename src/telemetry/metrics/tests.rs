@@ -267,6 +267,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
         failures: Some(1),
         ejected: 1,
         breaker: Some((true, 4)),
+        breakers: Some((2, 6)),
         room: Some((9, 2, 16, 8)),
     };
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
@@ -339,6 +340,8 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_upstream_shed_total{upstream=\"a\"} 8",
         "tollgate_upstream_breaker_open{upstream=\"a\"} 1",
         "tollgate_upstream_breaker_opened_total{upstream=\"a\"} 4",
+        "tollgate_endpoint_breakers_open{upstream=\"a\"} 2",
+        "tollgate_endpoint_breakers_opened_total{upstream=\"a\"} 6",
         "tollgate_retries_barred_total{upstream=\"a\"} 1",
         "tollgate_upstream_connections_total{upstream=\"a\",reused=\"false\"} 1",
         "tollgate_unseen_requests_total{listener=\"public\",cause=\"header_too_large\"} 1",

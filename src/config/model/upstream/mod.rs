@@ -60,6 +60,9 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// When requests are refused at once, because too many before them failed or were slow. Default: never.
     pub breaker: Option<Breaker>,
+    /// When an endpoint gets no requests, because too many of its own failed or were slow; others get them. While
+    /// too few are healthy (`health.active.panic`) it does not count. Default: never.
+    pub endpoint_breaker: Option<Breaker>,
     /// How many requests it has at once, and how many wait; others are answered with 503 at once. `{}` finds out
     /// how many. Default: no limit.
     pub limits: Option<Limits>,
