@@ -114,6 +114,14 @@ fn explain_tells_which_route_and_why() {
 }
 
 #[test]
+fn explain_tells_the_limits_of_an_upstream() {
+    let run = run(&["explain", "-c", "conf/examples/resilience.yaml", "GET", "http://a/orders"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let says = "Room at `orders`: 4 to 1000 requests at once, by how long its answers take; 128 more wait for up to 100ms\n";
+    assert!(run.out.contains(says), "{}", run.out);
+}
+
+#[test]
 fn explain_tells_what_stands_in_for_an_upstream() {
     let run = run(&["explain", "-c", "conf/examples/fallback.yaml", "GET", "http://a/prices/7"]);
     assert_eq!(run.code, Some(0), "{}", run.err);

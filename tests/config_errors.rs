@@ -211,6 +211,13 @@ const MISTAKES: &[(&str, &str)] = &[
          nothing: { to: a, fallback: { on: [], to: [] } }\n  \
          status: { to: a, fallback: { to: [{ respond: { status: 1000 } }] } }\n",
     ),
+    (
+        "limits_that_never_trigger",
+        "listeners: { web: { address: '127.0.0.1:8080', policies: { rate_limit: [{ rate: 10/s }, { name: b, rate: 600/m, burst: 10 }] } } }\n\
+         upstreams:\n  a: { endpoints: [127.0.0.1:1], limits: { requests: 50, between: 4..10 } }\nroutes:\n  \
+         a: { to: a, policies: { rate_limit: [{ rate: 20/s }, { name: b, rate: 10/s, burst: 5 }, { name: c, rate: 5/s, burst: 40 }, { name: d, rate: 30/s, shadow: true }] } }\n  \
+         other: { to: a, match: { path: /x }, policies: { rate_limit: [{ rate: 20/s }, { name: b, rate: 10/s, shadow: true }, { name: c, key: route, rate: 1/s }] } }\n",
+    ),
     ("retry_twice", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [503, 503] } }\n"),
     ("backoff", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 25ms } }\n"),
     ("backoff_backwards", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 2s..1s } }\n"),

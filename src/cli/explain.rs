@@ -165,6 +165,17 @@ fn describe(
         Target::Local(_) => "answered by the gateway itself".into(),
     };
     let _ = writeln!(out, "\nGoes to: {target}");
+    let upstreams = match &route.target {
+        Target::Upstream(at) => vec![*at],
+        Target::Split(split) => split.shares.iter().map(|(at, _)| *at).collect(),
+        Target::Local(_) => Vec::new(),
+    };
+    for upstream in upstreams.iter().map(name) {
+        let config = snapshot.config.upstreams.iter().find(|(known, _)| known.as_str() == upstream);
+        if let Some(limits) = config.and_then(|(_, config)| config.limits.as_ref()) {
+            let _ = writeln!(out, "Room at `{upstream}`: {limits}");
+        }
+    }
     if let Some(fallback) = &route.fallback {
         let failures: Vec<String> = fallback.on().iter().map(ToString::to_string).collect();
         let steps = fallback.steps(0).iter().map(|step| match step {

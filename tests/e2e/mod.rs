@@ -23,6 +23,7 @@ mod identity;
 mod introspection;
 mod limits;
 mod logs;
+mod misbehaving;
 mod oidc;
 mod pairs;
 mod policies;

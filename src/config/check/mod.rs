@@ -3,6 +3,7 @@
 
 mod fallback;
 mod files;
+mod limits;
 mod ranges;
 mod references;
 mod upstreams;
@@ -35,6 +36,7 @@ pub(super) fn check(config: &Config, unread: &Unread) -> Vec<Finding> {
     references::check(config, unread, &mut findings);
     ranges::check(config, &mut findings);
     upstreams::check(config, &mut findings);
+    limits::check(config, &mut findings);
     files::check(config, &mut findings);
     findings.0
 }

@@ -31,6 +31,19 @@ impl Default for Limits {
     }
 }
 
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.requests {
+            MostRequests::Fixed(count) => write!(f, "{count} requests at once")?,
+            MostRequests::Auto => {
+                let Between { least, most } = self.between;
+                write!(f, "{least} to {most} requests at once, by how long its answers take")?;
+            }
+        }
+        write!(f, "; {} more wait for up to {}", self.waiting, self.wait)
+    }
+}
+
 /// The most requests in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MostRequests {
