@@ -3,6 +3,7 @@ use super::queue::Queue;
 use super::{Gate, Rules};
 use crate::config::model::upstream::{Between, Limits, MostRequests};
 use crate::values::{Duration, Importance};
+use futures_util::FutureExt as _;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -33,6 +34,26 @@ fn who_waits_has_turns_by_importance_and_the_last_comes_first_once_it_is_too_muc
     assert_eq!(queue.pop(1000, 1000), Some('d'), "not empty for as long as one may wait: the last first");
     assert_eq!(queue.expired(1500, 1000), Some('a'));
     assert_eq!((queue.len(), queue.pop(1500, 1000), queue.expired(1500, 1000)), (0, None, None));
+}
+
+#[tokio::test]
+async fn what_finds_no_room_is_shed_without_a_wait() {
+    for waiting in [0, 3] {
+        let (gate, rules) = (Arc::new(Gate::default()), rules(1, waiting, Duration::from_secs(60)));
+        let inside = gate.try_enter(&rules);
+        assert!(inside.is_some());
+        let mut queue: Vec<_> =
+            (0..waiting).map(|_| Box::pin(gate.enter(&rules, Importance::Normal))).collect();
+        for place in &mut queue {
+            assert!(place.now_or_never().is_none(), "it waits");
+        }
+        for shed in 1..=100 {
+            let told = gate.enter(&rules, Importance::Normal).now_or_never();
+            assert!(matches!(told, Some(None)), "the first look says so");
+            assert_eq!(gate.count().shed, shed);
+        }
+        assert_eq!(gate.count().waiting, waiting as usize);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
