@@ -81,7 +81,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("workers", "process: { workers: 0 }\n"),
     (
         "grpc_web_to_http_1",
-        "upstreams:\n  a: { endpoints: [127.0.0.1:1] }\nroutes:\n  a: { policies: { grpc_web: {} }, to: a }\n",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1] }\n  b: { endpoints: [127.0.0.1:2], protocol: http2 }\nroutes:\n  a: { policies: { grpc_web: {} }, to: a }\n  b: { match: { path: /b }, policies: { grpc_web: {} }, to: b, fallback: { to: [{ upstream: a }] } }\n",
     ),
     ("upgrade_to_http", "routes:\n  a: { upgrades: [websocket, h2c], to: { echo: {} } }\n"),
     ("upgrade_is_no_name", "routes:\n  a: { upgrades: [\"web socket\"], to: { echo: {} } }\n"),

@@ -4,6 +4,7 @@ use super::ranges::{number, some_time};
 use super::references::is_host;
 use super::{Findings, section};
 use crate::config::Config;
+use crate::config::model::fallback::Fallback;
 use crate::config::model::route::{Route, Target};
 use crate::config::model::upstream::{
     Balance, Breaker, Condition, Discover, HashKey, HostRewrite, Limits, PassiveHealth, Probe, Protocol,
@@ -43,11 +44,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
 
 /// An upstream of the route that cannot be called by gRPC.
 fn speaks_no_http2<'a>(config: &'a Config, route: &'a Route) -> Option<&'a Name> {
-    let upstreams: Vec<&Name> = match &route.to {
+    let mut upstreams: Vec<&Name> = match &route.to {
         Target::Upstream(upstream) => vec![upstream],
         Target::Split(split) => split.weights.keys().collect(),
         Target::Respond(_) | Target::Redirect(_) | Target::Echo(_) => Vec::new(),
     };
+    upstreams.extend(route.fallback.iter().flat_map(Fallback::upstreams));
     upstreams.into_iter().find(|name| {
         config.upstreams.get(*name).is_some_and(|upstream| match upstream.protocol {
             Protocol::Http1 => true,

@@ -21,6 +21,16 @@ pub struct Fallback {
     pub to: Vec<Step>,
 }
 
+impl Fallback {
+    /// The upstreams that it names.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Name> {
+        self.to.iter().filter_map(|step| match step {
+            Step::Upstream(name) => Some(name),
+            Step::Respond(_) => None,
+        })
+    }
+}
+
 /// One thing to try.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
