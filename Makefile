@@ -77,10 +77,12 @@ compare: deps-compare ## Tollgate beside nginx, HAProxy, Envoy, Caddy, Varnish a
 		--json loadtest/compare.json --into loadtest/RESULTS.md
 
 bench-check: deps-bench ## Instructions and allocations against benches/baseline.json: red where they grew by more than 3 %
-	@python3 benches/check.py check $(OUT)/tollgate $(OUT)/examples/origin
+	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --example origin
+	@python3 benches/check.py check $(PROFILE) $(OUT)/tollgate $(OUT)/examples/origin
 
 bench-baseline: deps-bench ## Makes benches/baseline.json anew
-	@python3 benches/check.py baseline $(OUT)/tollgate $(OUT)/examples/origin
+	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --example origin
+	@python3 benches/check.py baseline $(PROFILE) $(OUT)/tollgate $(OUT)/examples/origin
 
 k6-check: ## The k6 scripts against k6's published types (k6 itself is not run)
 	cd loadtest/k6 && npm ci --silent && npx tsc --noEmit

@@ -126,6 +126,8 @@ esac
 
 need_rust
 mapfile -t packages < <(missing_packages "${needs[@]}" | sort -u)
+# Debian keeps what makes Python environments in a package of its own.
+[[ $1 != compare ]] || python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 [[ ${#packages[@]} -eq 0 ]] || install_packages "${packages[@]}"
 case $1 in
 test)

@@ -75,7 +75,7 @@ class Compare:
                 entry = result["proxies"][name] = {"rounds": []}
                 try:
                     seats[name] = self.seat(name, scenario, origin, processes)
-                    self.check(name, *seats[name])
+                    self.check(*seats[name][:2])
                 except (CannotRun, Void, OSError) as why:
                     entry["reason"] = self.placeless(str(why))
                     seats.pop(name, None)
@@ -114,7 +114,7 @@ class Compare:
             asked = dataclasses.replace(scenario, path=path, headers={}, status=200, spread=0, answer=scenario.answer or 2)
         return asked, setup, process
 
-    def check(self, name, scenario, setup, process):
+    def check(self, scenario, setup, warm=True):
         """Answers are the origin's, or what the scenario says; and the proxy is warm."""
         if scenario.kind == "grpc":
             special.check_grpc(setup.port, self.work)
@@ -130,7 +130,7 @@ class Compare:
                 origin = ask(setup.origin, scenario.method, path, {}, body)
                 if (status, answer) != origin:
                     raise Void("answers differ from the origin's")
-        if scenario.load in ("wrk", "h2load", "paced", "handshakes"):
+        if warm and scenario.load in ("wrk", "h2load", "paced", "handshakes"):
             self.drive(scenario, setup, 1)
 
     def drive(self, scenario, setup, seconds):
@@ -150,7 +150,9 @@ class Compare:
                 if "reason" in entry or (number and scenario.load in special.ONCE):
                     continue
                 try:
-                    entry["rounds"].append(self.round(name, scenario, setup, process))
+                    figures = self.round(name, scenario, setup, process)
+                    self.check(scenario, setup, warm=False)
+                    entry["rounds"].append(figures)
                 except (Void, CannotRun, OSError, subprocess.SubprocessError) as why:
                     entry["reason"] = self.placeless(str(why) if isinstance(why, CannotRun) else f"void: {why}")
                     entry["rounds"] = []

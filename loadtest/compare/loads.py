@@ -12,8 +12,8 @@ wrk.method = "%(method)s"
 %(body)s
 %(request)s
 function done(summary, latency, requests)
-    io.write(string.format('RESULT {"requests":%%d,"seconds":%%.6f,"refused":%%d,"errors":%%d,"p50":%%d,"p99":%%d,"p999":%%d}\\n',
-        summary.requests, summary.duration / 1e6, summary.errors.status,
+    io.write(string.format('RESULT {"requests":%%d,"seconds":%%.6f,"bytes":%%d,"refused":%%d,"errors":%%d,"p50":%%d,"p99":%%d,"p999":%%d}\\n',
+        summary.requests, summary.duration / 1e6, summary.bytes, summary.errors.status,
         summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
         latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end
@@ -68,6 +68,8 @@ def wrk(scenario, work, port, seconds):
     result = json.loads(found[1])
     wanted = result["requests"] if scenario.status >= 400 else 0
     result["errors"] += abs(result.pop("refused") - wanted)
+    if result.pop("bytes") < result["requests"] * (scenario.answer or 0):
+        raise Void("answers are shorter than the origin's")
     return result
 
 
