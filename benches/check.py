@@ -223,6 +223,7 @@ def main():
         if isinstance(why, str):
             print(f"request {name}: cannot run: {why}")
     if what == "baseline":
+        figures["requests"] = {name: one for name, one in figures["requests"].items() if isinstance(one, dict)}
         path.write_text(json.dumps(figures, indent=1) + "\n")
         print(f"written: {path.name}")
         return 0
