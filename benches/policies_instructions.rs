@@ -77,6 +77,7 @@ fn log_1000(log: AccessLog) -> AccessLog {
     let [listener, route, upstream] =
         ["public", "orders", "backend"].map(|name| name.parse::<Name>().expect("a name"));
     let record = Record {
+        fallback: None,
         time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
         request_id: b"0198c6f0-7a5d-7b1e-9c2d-3e4f5a6b7c8d",
         trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",

@@ -59,6 +59,7 @@ fn a_line_has_every_field() {
             "path",
             "status",
             "cause",
+            "fallback",
             "bytes_received",
             "bytes_sent",
             "duration_ms",

@@ -199,7 +199,7 @@ impl RouteMetrics {
 
 impl Used {
     fn new(shape: &Shape) -> Arc<Self> {
-        Arc::new(Self { durations: Arc::new(Durations::new(shape)), answers: Vec::new() })
+        Arc::new(Self { durations: Arc::new(Durations::new(shape)), answers: Vec::new(), cached: None })
     }
 
     fn with(old: Option<&Self>, shape: &Shape, answer: &Answer<'_>) -> Arc<Self> {

@@ -47,7 +47,8 @@ async fn what_finds_no_room_is_shed_without_a_wait() {
         for place in &mut queue {
             assert!(place.now_or_never().is_none(), "it waits");
         }
-        for shed in 1..=100 {
+        // Fewer than what Tokio lets a task do before it has to give way.
+        for shed in 1..=20 {
             let told = gate.enter(&rules, Importance::Normal).now_or_never();
             assert!(matches!(told, Some(None)), "the first look says so");
             assert_eq!(gate.count().shed, shed);
