@@ -114,6 +114,7 @@ fn explain_tells_which_route_and_why() {
 }
 
 #[test]
+
 fn explain_tells_the_limits_of_an_upstream() {
     let run = run(&["explain", "-c", "conf/examples/resilience.yaml", "GET", "http://a/orders"]);
     assert_eq!(run.code, Some(0), "{}", run.err);
@@ -128,6 +129,85 @@ fn explain_tells_what_stands_in_for_an_upstream() {
     let says = "If that fails (connect, reset, timeout, 502, 503, 504): the upstream `prices-of-yesterday`, then \
                 an answer of the gateway's own, 200\n";
     assert!(run.out.contains(says), "{}", run.out);
+}
+
+#[test]
+fn explain_tells_whether_an_answer_would_be_kept_and_why_not() {
+    let (folder, _) = file(
+        "version: 1\ncaches: { main: {} }\nlisteners: { web: { address: 127.0.0.1:8080 } }\n\
+         upstreams: { shop: { endpoints: [127.0.0.1:9101] } }\n\
+         routes: { shop: { policies: { cache: { store: main, grace: 30s, ttl: { 404: 5s } } }, to: shop } }\n",
+    );
+    let cases: &[(&[&str], &str)] = &[
+        (&["GET"], "  what answers say decides: ask with --answer 200"),
+        (&["GET", "--answer", "200"], "  no: nothing says how long it is fresh"),
+        (
+            &["GET", "--answer", "200", "--answer-header", "cache-control: max-age=60"],
+            "  yes, fresh for 60s by max-age; then served for 30s while another one is fetched\n",
+        ),
+        (
+            &[
+                "GET",
+                "--answer",
+                "200",
+                "--answer-header",
+                "cache-control: s-maxage=60, max-age=5, proxy-revalidate",
+            ],
+            "  yes, fresh for 60s by s-maxage\n",
+        ),
+        (&["GET", "--answer", "404"], "  yes, fresh for 5s by the route's ttl"),
+        (
+            &[
+                "GET",
+                "--answer",
+                "200",
+                "--answer-header",
+                "cache-control: no-cache",
+                "--answer-header",
+                "etag: \"a\"",
+            ],
+            "asked before each use",
+        ),
+        (
+            &["GET", "--answer", "200", "--answer-header", "cache-control: private"],
+            "  no: the answer says `private`",
+        ),
+        (
+            &[
+                "GET",
+                "--answer",
+                "200",
+                "--answer-header",
+                "cache-control: max-age=9",
+                "--answer-header",
+                "set-cookie: a=b",
+            ],
+            "  no: it sets a cookie",
+        ),
+        (
+            &[
+                "GET",
+                "-H",
+                "authorization: Bearer x",
+                "--answer",
+                "200",
+                "--answer-header",
+                "cache-control: max-age=9",
+            ],
+            "  no: it answers a caller",
+        ),
+        (&["POST", "--answer", "200"], "  no: only answers to GET"),
+    ];
+    for (arguments, says) in cases {
+        let (method, more) = arguments.split_first().unwrap();
+        let all = [&["explain", "-c", "gateway.yaml", *method, "http://a/x"], more].concat();
+        let run = run_in(folder.path(), &all);
+        assert_eq!(run.code, Some(0), "{arguments:?}: {}", run.err);
+        let (_, kept) = run.out.split_once("\nKept in the cache `main`:\n").unwrap();
+        assert!(kept.contains(says), "{arguments:?}: {kept}");
+    }
+    let wrong = ["explain", "-c", "gateway.yaml", "GET", "/x", "--answer", "99"];
+    assert!(run_in(folder.path(), &wrong).err.contains("no status of an answer"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! would be in force, through the production compiler and router.
 
 use super::caller::Caller;
+use super::kept::{self, Answered};
 use super::{complain, print};
 use crate::config::{Config, Loader};
 use crate::identity::Principal;
@@ -37,6 +38,8 @@ pub struct Asked {
     pub caller: Caller,
     /// The client's certificate: a PEM file.
     pub certificate: Option<PathBuf>,
+    /// What the upstream answers, for the cache.
+    pub answered: Answered,
 }
 
 pub(super) fn main(path: &Path, asked: &Asked) -> ExitCode {
@@ -109,7 +112,11 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Result<String, Problem> {
                 params,
                 ..PolicyContext::new()
             };
-            describe(&mut out, snapshot, listener, snapshot.route(id), (&head, &cx));
+            let route = snapshot.route(id);
+            describe(&mut out, snapshot, listener, route, (&head, &cx));
+            if let Some(cache) = route.chains.on(listener.id).cache() {
+                kept::describe(&mut out, cache, (&head, &cx), &asked.answered)?;
+            }
         }
         Found::MethodNotAllowed(allowed) => {
             let _ = writeln!(out, "\nAnswered with 405; allowed: {}", allowed.methods().join(", "));

@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod hash;
 mod issuer;
+mod kept;
 mod run;
 mod schema;
 mod token;
@@ -94,6 +95,12 @@ enum Command {
         /// The provider that the token is of
         #[arg(long, value_name = "NAME", requires = "claims")]
         provider: Option<String>,
+        /// The status of an answer, to learn whether the cache would keep it
+        #[arg(long, value_name = "STATUS")]
+        answer: Option<u16>,
+        /// A header field of that answer, such as 'cache-control: max-age=60'; may be repeated
+        #[arg(long = "answer-header", value_name = "FIELD", requires = "answer")]
+        answer_headers: Vec<String>,
         /// A scope of the token besides those in its claims; may be repeated
         #[arg(long = "scope", value_name = "NAME")]
         scopes: Vec<String>,
@@ -150,12 +157,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             claims,
             provider,
             scopes,
+            answer,
+            answer_headers,
         } => {
             let caller = caller::Caller { consumer, claims, provider, scopes };
-            explain::main(
-                &config,
-                &explain::Asked { method, url, headers, client, listener, caller, certificate },
-            )
+            let answered = kept::Answered { status: answer, headers: answer_headers };
+            let asked =
+                explain::Asked { method, url, headers, client, listener, caller, certificate, answered };
+            explain::main(&config, &asked)
         }
         Command::Token { subject, scope, expires_in, claims } => {
             token::main(&token::Asked { subject, scope, expires_in, claims })

@@ -443,3 +443,34 @@ fn stale_answers_serve_meanwhile_and_instead_of_errors() {
     assert_eq!((instead.status, instead.text()), (200, first));
     assert_eq!(client.get("a", "/new", "").status, 503);
 }
+
+#[test]
+fn head_speaks_of_what_is_kept() {
+    let version = Arc::new(AtomicUsize::new(1));
+    let now = Arc::clone(&version);
+    let origin = Origin::start(move |request, stream| {
+        let version = now.load(Ordering::SeqCst);
+        // Stale at once, unless HEAD says otherwise.
+        let is_head = request.line.starts_with("HEAD ");
+        let age = if is_head { 60 } else { 0 };
+        let fields = format!("cache-control: max-age={age}\r\netag: \"{version}\"\r\nx-by: {age}\r\n");
+        let mut bytes = answer("200 OK", &fields, "body");
+        bytes.truncate(bytes.len() - if is_head { 4 } else { 0 });
+        stream.write_all(&bytes).is_ok()
+    });
+    let gateway = gateway(&origin);
+    let mut client = Client::new(gateway.web());
+    client.get("a", "/", "");
+    wait_for_kept(&gateway, 1.0);
+    let head = "HEAD / HTTP/1.1\r\nhost: a\r\n\r\n";
+    says(&client.send(head), &["fwd=stale"]);
+    let renewed = client.get("a", "/", "");
+    assert_eq!((renewed.text().as_str(), renewed.field("x-by")), ("body", Some("60")));
+    says(&renewed, &["hit"]);
+    assert_eq!(origin.received().len(), 2);
+    // One that speaks of another body makes it useless.
+    version.store(2, Ordering::SeqCst);
+    says(&client.send("HEAD / HTTP/1.1\r\nhost: a\r\ncache-control: no-cache\r\n\r\n"), &["fwd=request"]);
+    says(&client.get("a", "/", ""), &["fwd=uri-miss"]);
+    assert_eq!(origin.last().field("if-none-match"), None, "there is nothing to ask about");
+}

@@ -37,6 +37,7 @@ pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut Re
     }
     if let Some(visit) = &cx.visit {
         cache::invalidate(session.req_header(), answer, visit);
+        cache::hear_of(session.req_header(), answer, (cx, visit));
     }
     let trailers = session.is_http2();
     hop_by_hop::strip_response(answer, Keep { trailers, upgrade: false });

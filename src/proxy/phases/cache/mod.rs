@@ -10,7 +10,7 @@ mod purge;
 mod serve;
 
 pub use fill::{Event, Fill, adopt};
-pub use purge::invalidate;
+pub use purge::{hear_of, invalidate};
 
 use crate::cache::rules::date;
 use crate::cache::rules::directives::RequestDirectives;
@@ -238,16 +238,13 @@ async fn look(
 ) -> Result<bool> {
     for _ in 0..LOOKS {
         let now = date::now();
-        let mut flight_key = guest.key.as_str().as_bytes().to_vec();
-        if guest.personal {
-            // What is only for those with credentials says nothing of the others.
-            flight_key.extend_from_slice(b"\n*personal");
-        }
+        let mut flight_key = Vec::new();
         let (mut stale, mut or_stale) = (None, false);
         match guest.store.find(guest.key.as_str(), &session.req_header().headers) {
             Found::Object { object, aged } => match object.head.terms.usable(&guest.directives, now, aged) {
                 Use::Fresh | Use::Stale => return hit(session, cx, &object).await,
                 Use::Meanwhile => {
+                    flight_key_of(guest, &mut flight_key);
                     if let Boarding::Fetch(seat) = guest.store.flights.board(&flight_key, now) {
                         let mut flight = fill::Order::new(guest, session.req_header(), flight_key);
                         (flight.seat, flight.known) = (Some(seat), Some(Arc::clone(&object)));
@@ -261,15 +258,20 @@ async fn look(
                         cx,
                         if object.head.terms.left(now).is_ok() { Forward::Request } else { Forward::Stale },
                     );
+                    flight_key_of(guest, &mut flight_key);
                     flight_key.extend_from_slice(&object.variant);
                     stale = Some(object);
                 }
             },
             Found::OtherVariants(vary) => {
                 note(cx, Forward::VaryMiss);
+                flight_key_of(guest, &mut flight_key);
                 flight_key.extend_from_slice(&vary.of_request(&session.req_header().headers));
             }
-            Found::Nothing => note(cx, Forward::UriMiss),
+            Found::Nothing => {
+                note(cx, Forward::UriMiss);
+                flight_key_of(guest, &mut flight_key);
+            }
         }
         if guest.directives.only_if_cached {
             return not_cached(gateway, session, cx).await;
@@ -309,31 +311,50 @@ async fn look(
         };
         let mut order = fill::Order::new(guest, session.req_header(), flight_key);
         (order.seat, order.known) = (seat, stale.clone());
-        let Some((fill, mut events)) = fill::start(session, cx, order) else { return Ok(false) };
-        if let Some(visit) = &mut cx.visit {
-            visit.fill = Some(fill);
-        }
-        return match fill::arrival(session, &mut events, guest.patience).await? {
-            Arrival::Shared(object, place) => {
-                if let Some(visit) = &mut cx.visit {
-                    visit.report.stored = Some(true);
-                    // Its body was there already: it was asked about, and is still good.
-                    visit.report.forward_status = place.is_none().then_some(304);
-                }
-                serve::shared(session, cx, &object, place).await
-            }
-            Arrival::Private(head) => match stale.filter(|_| or_stale && is_failure(head.status)) {
-                Some(object) => hit(session, cx, &object).await,
-                None => serve::private(session, cx, *head, events).await.map(|()| true),
-            },
-            Arrival::Lost => match stale.filter(|_| or_stale) {
-                Some(object) => hit(session, cx, &object).await,
-                // Nothing came, not even a refusal: the request goes on by itself.
-                None => Ok(false),
-            },
-        };
+        return fetch(session, cx, guest, order, stale.filter(|_| or_stale)).await;
     }
     Ok(false)
+}
+
+/// Fetches, and serves what comes; or what is stale, if nothing does and it may stand in.
+async fn fetch(
+    session: &mut Session,
+    cx: &mut RequestContext,
+    guest: &Guest,
+    order: fill::Order,
+    instead: Option<Arc<Object>>,
+) -> Result<bool> {
+    let Some((fill, mut events)) = fill::start(session, cx, order) else { return Ok(false) };
+    if let Some(visit) = &mut cx.visit {
+        visit.fill = Some(fill);
+    }
+    match fill::arrival(session, &mut events, guest.patience).await? {
+        Arrival::Shared(object, place) => {
+            if let Some(visit) = &mut cx.visit {
+                visit.report.stored = Some(true);
+                // Its body was there already: it was asked about, and is still good.
+                visit.report.forward_status = place.is_none().then_some(304);
+            }
+            serve::shared(session, cx, &object, place).await
+        }
+        Arrival::Private(head) => match instead.filter(|_| is_failure(head.status)) {
+            Some(object) => hit(session, cx, &object).await,
+            None => serve::private(session, cx, *head, events).await.map(|()| true),
+        },
+        Arrival::Lost => match instead {
+            Some(object) => hit(session, cx, &object).await,
+            // Nothing came, not even a refusal: the request goes on by itself.
+            None => Ok(false),
+        },
+    }
+}
+
+fn flight_key_of(guest: &Guest, text: &mut Vec<u8>) {
+    text.extend_from_slice(guest.key.as_str().as_bytes());
+    if guest.personal {
+        // What is only for those with credentials says nothing of the others.
+        text.extend_from_slice(b"\n*personal");
+    }
 }
 
 /// RFC 5861 section 4.

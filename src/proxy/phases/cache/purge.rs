@@ -1,8 +1,14 @@
 //! Purges by the method PURGE, and what answers to unsafe methods make invalid.
 
-use super::Visit;
-use crate::cache::rules::{key, update};
+use super::{Visit, policy};
+use crate::cache::rules::directives::RequestDirectives;
+use crate::cache::rules::freshness::Exchange;
+use crate::cache::rules::status::Forward;
+use crate::cache::rules::storing::{self, Asked, storable};
+use crate::cache::rules::{date, key, update};
+use crate::cache::store::Found;
 use crate::cache::store::Store;
+use crate::cache::store::object::Body;
 use crate::cache::store::purge::{Purge, Target};
 use crate::policy::Reply;
 use crate::policy::cache::Cache;
@@ -66,4 +72,36 @@ pub fn invalidate(request: &RequestHeader, answer: &ResponseHeader, visit: &Visi
         }
     }
     debug_assert!(request.method != Method::GET, "GET is safe");
+}
+
+/// What an answer to HEAD says of the kept answer to GET (RFC 9111 section 4.3.5): if it speaks of the same
+/// body it renews it, and if of another one, what is kept is of no use.
+pub fn hear_of(request: &RequestHeader, answer: &ResponseHeader, (cx, visit): (&RequestContext, &Visit)) {
+    let is_past = matches!(visit.report.forward, Some(Forward::Bypass | Forward::Method) | None);
+    if request.method != Method::HEAD || answer.status != StatusCode::OK || is_past {
+        return;
+    }
+    let Some(cache) = policy(&cx.snapshot, cx) else { return };
+    let Found::Object { object, .. } = visit.store.find(visit.key.as_str(), &request.headers) else { return };
+    let Body::Whole(whole) = &object.body else { return };
+    let stored = &object.head.headers;
+    if object.head.status != StatusCode::OK || !update::head_agrees(&answer.headers, stored, whole.length()) {
+        visit.store.replace(&visit.key, &object, None);
+        return;
+    }
+    let mut headers = http::HeaderMap::clone(stored);
+    // An Age that it does not have is not the old one's.
+    headers.remove(http::header::AGE);
+    update::merge(&mut headers, &answer.headers);
+    let asked = Asked {
+        method: &Method::GET,
+        directives: &RequestDirectives::of(&request.headers),
+        is_personal: storing::has_credentials(&request.headers) || cx.policy.principal.is_some(),
+    };
+    let now = date::now();
+    let exchange = Exchange { asked: now, answered: now };
+    let renewed = storable(asked, (object.head.status, &headers), exchange, &cache.settings).ok();
+    // As old as it was for purges: its body is no newer.
+    let renewed = renewed.map(|(kept, _)| object.renewed(kept.headers, kept.terms, object.born));
+    visit.store.replace(&visit.key, &object, renewed.map(std::sync::Arc::new));
 }
