@@ -114,7 +114,7 @@ pub fn build(path: &Path, options: Options) -> Result<(Assembly, ConfigErrors), 
     let named = reading.config.files();
     let workers = reading.config.process.workers.count();
     let metrics = Metrics::new(&reload::metrics_settings(&reading.config), workers);
-    let compiler = Arc::new(Compiler::new(Arc::clone(&metrics)));
+    let compiler = Arc::new(Compiler::new(Arc::clone(&metrics)).serving());
     let (Compiled { snapshot, .. }, report) = compiler.build(reading)?;
     let config = Arc::clone(&snapshot.config);
     let refuse = |finding: Finding| config.errors(vec![finding]);

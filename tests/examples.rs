@@ -238,6 +238,23 @@ const EXAMPLES: &[Example] = &[
         },
     },
     Example {
+        name: "cache-disk.yaml",
+        asks: &[ask("web", "GET /shop/a", 200, &["cache-status: tollgate; fwd=uri-miss", "origin 9101"])],
+        more: |gateway| {
+            let files = gateway.folder().join("cache-files");
+            let written = || {
+                let folders = std::fs::read_dir(&files).unwrap().map(|entry| entry.unwrap().path());
+                folders.filter(|path| path.is_dir()).any(|path| path.read_dir().unwrap().next().is_some())
+            };
+            wait_until("the answer is on disk", written);
+            let mut client = Client::new(gateway.web());
+            assert!(client.get("127.0.0.1", "/shop/a", "").field("cache-status").is_some());
+            assert_eq!(client.send("PURGE /shop/a HTTP/1.1\r\nhost: a\r\n\r\n").text(), "purged\n");
+            let answer = client.get("a", "/shop/a", "");
+            assert!(answer.field("cache-status").unwrap().contains("fwd=uri-miss"));
+        },
+    },
+    Example {
         name: "cache.yaml",
         asks: &[
             ask("web", "GET /shop/a", 200, &["cache-status: tollgate; fwd=uri-miss", "origin 9101"]),

@@ -25,8 +25,9 @@ struct Wanted {
     soft: bool,
 }
 
-/// Purges; in force for the next request.
-pub(super) fn purge(snapshot: &Snapshot, body: &[u8]) -> Answer {
+/// Purges; in force for the next request, and after a restart but for the caches that it names as `unwritten`:
+/// there it is tried again until it is.
+pub(super) async fn purge(snapshot: &Snapshot, body: &[u8]) -> Answer {
     let wanted: Wanted = match serde_json::from_slice(body) {
         Ok(wanted) => wanted,
         Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("this is no purge: {error}")),
@@ -37,9 +38,12 @@ pub(super) fn purge(snapshot: &Snapshot, body: &[u8]) -> Answer {
     };
     let named = |name: &str| wanted.cache.as_deref().is_none_or(|wanted| wanted == name);
     let purge = Purge { target, soft: wanted.soft };
-    let mut purged = Vec::new();
+    let (mut purged, mut unwritten) = (Vec::new(), Vec::new());
     for (name, store) in snapshot.caches.iter().filter(|(name, _)| named(name)) {
-        store.purge(&purge);
+        if let Err(error) = store.purge(&purge).done().await {
+            log::warn!("cache_disk: a purge is not written yet cache={name} error={error}");
+            unwritten.push(name.to_string());
+        }
         purged.push(name.to_string());
     }
     if purged.is_empty() {
@@ -51,7 +55,7 @@ pub(super) fn purge(snapshot: &Snapshot, body: &[u8]) -> Answer {
         purge.soft,
         purged.join(",")
     );
-    as_json(StatusCode::OK, &json!({ "caches": purged, "soft": wanted.soft }))
+    as_json(StatusCode::OK, &json!({ "caches": purged, "soft": wanted.soft, "unwritten": unwritten }))
 }
 
 fn target(wanted: &Wanted) -> Result<Target, &'static str> {

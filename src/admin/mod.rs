@@ -84,7 +84,7 @@ impl ServeHttp for Admin {
                 revoked(session, &method, (rest, query.as_deref()), &snapshot).await
             }
             _ if allowed && path == "/caches/purge" && method == Method::POST => match body(session).await {
-                Some(body) => caches::purge(&snapshot, &body),
+                Some(body) => caches::purge(&snapshot, &body).await,
                 None => problem(StatusCode::PAYLOAD_TOO_LARGE, "a purge has at most 16KiB"),
             },
             _ if allowed && path == "/quotas" && method == Method::GET => {

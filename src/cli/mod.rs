@@ -27,6 +27,7 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is made once")]
 enum Command {
     /// Serve a configuration
     Run {

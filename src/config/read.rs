@@ -188,6 +188,9 @@ fn resolve(document: &mut Document, folder: &Path) {
         store.socket().map(absolute);
         store.secrets().into_iter().for_each(|(_, secret)| absolute_secret(secret, folder));
     }
+    for cache in document.caches.values_mut().filter(|cache| cache.disk.is_some()) {
+        Arc::make_mut(cache).disk.iter_mut().for_each(|disk| absolute(&mut disk.path));
+    }
     for listener in document.listeners.values_mut() {
         let listener = Arc::make_mut(listener);
         listener.error_pages.values_mut().for_each(absolute);

@@ -1,11 +1,11 @@
 //! The one place where names become indices: a [`Config`] becomes a [`Snapshot`], or nothing does.
 
 use super::body_memory::BodyMemory;
+use super::caches;
 use super::fallback::Fallback;
 use super::pages::Reader;
 use super::reach;
 use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
-use crate::cache::store::Store;
 use crate::compose::{Local, Redirect, Respond};
 use crate::config::model::{host, route as model};
 use crate::config::{Config, ConfigErrors, Reading};
@@ -50,6 +50,8 @@ pub struct Compiler {
     metrics: Arc<Metrics>,
     /// Names of listeners, by number. A name keeps its number.
     listeners: Mutex<Vec<Name>>,
+    /// What it compiles is to serve: folders of caches are opened, and not only looked at.
+    serves: bool,
 }
 
 /// A configuration that can be put in force.
@@ -63,7 +65,18 @@ pub struct Compiled {
 impl Compiler {
     /// A compiler whose snapshots count on these metrics.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { retained: Arc::default(), outbound: Outbound::default(), metrics, listeners: Mutex::default() }
+        Self {
+            retained: Arc::default(),
+            outbound: Outbound::default(),
+            metrics,
+            listeners: Mutex::default(),
+            serves: false,
+        }
+    }
+
+    /// The same, for snapshots that are to serve.
+    pub fn serving(self) -> Self {
+        Self { serves: true, ..self }
     }
 
     /// Compiles a configuration.
@@ -97,6 +110,7 @@ impl Compiler {
         let upstreams = work.upstreams();
         let (routes, router) = work.routes(&listeners);
         let Work { mut found, identity, stores, .. } = work;
+        found.extend(caches::findings(config));
         let is_wrong = found.iter().any(|finding| finding.severity == Severity::Error);
         // Who gets where is not known while a chain could not be compiled.
         if !is_wrong {
@@ -108,12 +122,7 @@ impl Compiler {
         if is_wrong {
             return Err(found);
         }
-        let caches = config.caches.iter().map(|(name, store)| {
-            let kept = self.retained.get_or(StableId::new("cache", name), || Store::new(store.memory));
-            kept.set_memory(store.memory);
-            (name.as_str().into(), kept)
-        });
-        let caches = caches.collect();
+        let caches = caches::stores(config, &self.retained, self.serves)?;
         let names = || config.upstreams.keys().map(Name::as_str);
         let upstreams = upstreams.into_iter().zip(self.metrics.upstreams(names())).collect();
         let snapshot = Snapshot {

@@ -1,6 +1,7 @@
 //! Model to snapshot to swap: a configuration becomes immutable, and is put in force as a whole.
 
 pub mod body_memory;
+mod caches;
 pub mod compile;
 pub mod current;
 mod fallback;

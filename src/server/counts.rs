@@ -10,7 +10,9 @@ use crate::policy::shared::gcra;
 use crate::policy::shared::in_flight::InFlight;
 use crate::retained::Retained;
 use crate::runtime::pressure::Pressure;
-use crate::telemetry::metrics::{CacheCount, Connections, EndpointCount, LimitKeys, QuotaKeys, StoreCount};
+use crate::telemetry::metrics::{
+    CacheCount, CacheDiskCount, Connections, EndpointCount, LimitKeys, QuotaKeys, StoreCount,
+};
 use crate::upstream::breaker;
 use crate::values::ListenerId;
 use std::collections::BTreeMap;
@@ -105,6 +107,20 @@ pub(super) fn caches(in_force: &InForce) {
             stored: store.counts.stored.load(Ordering::Relaxed),
             evicted: store.counts.evicted.load(Ordering::Relaxed),
             fetches: store.flights.count() as u64,
+            disk: store.disk().map(|disk| CacheDiskCount {
+                bytes: disk.bytes(),
+                objects: disk.objects(),
+                is_ill: disk.is_ill(),
+                events: [
+                    ("hit", &disk.counts.hits),
+                    ("written", &disk.counts.written),
+                    ("evicted", &disk.counts.evicted),
+                    ("damaged", &disk.counts.damaged),
+                    ("error", &disk.counts.errors),
+                    ("passed_over", &disk.counts.passed_over),
+                ]
+                .map(|(event, count)| (event, count.load(Ordering::Relaxed))),
+            }),
         };
         current.load().caches.iter().map(|(name, store)| (name.to_string(), count(store))).collect()
     }));

@@ -6,6 +6,7 @@ mod basic;
 mod bodies;
 mod cache;
 mod cache_attacks;
+mod cache_disk;
 mod certificates;
 mod compress;
 mod concurrency;

@@ -55,6 +55,16 @@ impl Store {
         Ok(())
     }
 
+    fn has_newer(&self, key: &Key, object: &Object) -> bool {
+        let is_newer = |known: &Arc<Object>| known.variant == object.variant && known.born > object.born;
+        self.entries.peek(key.as_str()).is_some_and(|entry| entry.variants.iter().any(is_newer))
+    }
+
+    /// True if nothing is kept in any tier.
+    pub fn is_empty(&self) -> bool {
+        self.keys() == 0 && self.disk.load().is_none()
+    }
+
     /// The disk tier, if there is one.
     pub fn disk(&self) -> Option<Arc<Disk>> {
         self.disk.load_full()
@@ -90,7 +100,8 @@ impl Store {
                 let place = filling.follow();
                 let (store, key) = (Arc::clone(self), Arc::clone(key));
                 tokio::spawn(async move {
-                    if let Some(object) = pump.run().await {
+                    // It may have been asked about meanwhile, and be fresher in memory.
+                    if let Some(object) = pump.run().await.filter(|object| !store.has_newer(&key, object)) {
                         store.put_up(&key, object, now);
                     }
                 });

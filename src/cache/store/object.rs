@@ -85,6 +85,13 @@ impl Object {
         }
     }
 
+    /// The same with its body, and with all that purges have left of it.
+    pub(in crate::cache) fn completed(&self, body: Body) -> Self {
+        let (checked, aged) = (self.checked(), self.aged.load(Ordering::Acquire));
+        let (checked, aged) = (AtomicU64::new(checked), AtomicBool::new(aged));
+        Self { checked, aged, ..self.with_body(body) }
+    }
+
     /// The same with another head, as fresh as `born`.
     pub fn renewed(&self, headers: HeaderMap, terms: Terms, born: u64) -> Self {
         let head = Head { headers: Arc::new(headers), terms, ..self.head.clone() };

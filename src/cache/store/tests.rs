@@ -333,19 +333,21 @@ async fn purges_and_removals_reach_both_tiers() {
     let root = tempfile::tempdir().unwrap();
     let empty = HeaderMap::new();
     let store = on_disk(root.path(), ByteSize::mib(8)).await;
-    let keys: Vec<_> = (0..5).map(|n| key(&format!("https://a/{n}"))).collect();
-    for key in &keys {
-        store.put(key, object_at(date::now(), (&store, &[]), &empty, b"x"), date::now());
+    let keys: Vec<_> = (0..6).map(|n| key(&format!("https://a/{n}"))).collect();
+    for (at, key) in keys.iter().enumerate() {
+        let body = vec![b'x'; if at == 5 { 300_000 } else { 1 }];
+        store.put(key, object_at(date::now(), (&store, &[]), &empty, &body), date::now());
     }
-    until("they are written", || store.disk().unwrap().objects() == 5).await;
+    until("they are written", || store.disk().unwrap().objects() == 6).await;
     let other = on_disk(root.path(), ByteSize::mib(8)).await;
     for key in &keys {
         assert!(below(&other, key).await.is_some());
-        assert!(found(&other, key, &empty).is_some());
+        until("it is in memory", || found(&other, key, &empty).is_some()).await;
     }
     let url = |n: usize| Target::Url(keys[n].url().into());
     store.purge(&Purge { target: url(0), soft: false }).done().await.unwrap();
     store.purge(&Purge { target: url(1), soft: true }).done().await.unwrap();
+    store.purge(&Purge { target: url(5), soft: true }).done().await.unwrap();
     let Found::Object { object: third, .. } = store.find(keys[2].as_str(), &empty) else { panic!() };
     store.replace(&keys[2], &third, None);
     assert!(found(&store, &keys[0], &empty).is_none() && below(&store, &keys[0]).await.is_none());
@@ -361,6 +363,9 @@ async fn purges_and_removals_reach_both_tiers() {
     assert!(below(&third, &keys[0]).await.is_none());
     assert!(below(&third, &keys[1]).await.unwrap().1, "stale after a restart as well");
     assert!(found(&third, &keys[1], &empty).unwrap().1, "and in memory");
+    assert!(below(&third, &keys[5]).await.unwrap().1, "also one that comes in pieces");
+    until("it is in memory", || found(&third, &keys[5], &empty).is_some()).await;
+    assert!(found(&third, &keys[5], &empty).unwrap().1);
     assert!(!below(&third, &keys[3]).await.unwrap().1);
     third.set_disk(None).unwrap();
     assert!(below(&third, &keys[4]).await.is_none());

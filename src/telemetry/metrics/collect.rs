@@ -255,6 +255,13 @@ impl State {
             scrape.add(&table::CACHE_STORED, &[cache], count.stored as f64);
             scrape.add(&table::CACHE_EVICTED, &[cache], count.evicted as f64);
             scrape.add(&table::CACHE_FETCHES, &[cache], count.fetches as f64);
+            let Some(disk) = &count.disk else { continue };
+            scrape.add(&table::CACHE_DISK_BYTES, &[cache], disk.bytes as f64);
+            scrape.add(&table::CACHE_DISK_OBJECTS, &[cache], disk.objects as f64);
+            scrape.add(&table::CACHE_DISK_ILL, &[cache], f64::from(u8::from(disk.is_ill)));
+            for (event, times) in &disk.events {
+                scrape.add(&table::CACHE_DISK_EVENTS, &[cache, event], *times as f64);
+            }
         }
         if let Some(revocations) = self.revocations.lock().as_ref() {
             scrape.add(&table::REVOCATIONS, &[], revocations() as f64);

@@ -180,6 +180,21 @@ pub struct CacheCount {
     pub evicted: u64,
     /// Fetches under way.
     pub fetches: u64,
+    /// What it holds on disk, if it has a tier there.
+    pub disk: Option<CacheDiskCount>,
+}
+
+/// What a cache holds on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheDiskCount {
+    /// Bytes of its files, in whole blocks.
+    pub bytes: u64,
+    /// Its files.
+    pub objects: u64,
+    /// It does not work at the moment.
+    pub is_ill: bool,
+    /// What happened, by its label.
+    pub events: [(&'static str, u64); 6],
 }
 
 /// The caches by name, asked at each scrape.

@@ -92,6 +92,14 @@ table! {
         "Keys whose answers had to leave a cache for want of room.";
     CACHE_FETCHES GAUGE "tollgate_cache_fetches" ["cache"]
         "Fetches under way that requests can wait for.";
+    CACHE_DISK_BYTES GAUGE "tollgate_cache_disk_bytes" ["cache"]
+        "Bytes of the files of a cache's tier on disk, in whole blocks; caches.NAME.disk.size bounds it.";
+    CACHE_DISK_OBJECTS GAUGE "tollgate_cache_disk_objects" ["cache"]
+        "Answers in a cache's tier on disk.";
+    CACHE_DISK_ILL GAUGE "tollgate_cache_disk_ill" ["cache"]
+        "Whether the disk of a cache does not work at the moment, so that requests go on without it: 1 or 0.";
+    CACHE_DISK_EVENTS COUNTER "tollgate_cache_disk_events_total" ["cache", "event"]
+        "What happened to a cache's tier on disk: hit, written, evicted, damaged (a file was not what had been written, and is gone), error (of the disk), passed_over (left out because too much was going on, or after an error).";
     REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
         "Answers of the gateway's own that refuse a request, by their code.";
     AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]

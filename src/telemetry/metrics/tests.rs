@@ -273,7 +273,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
     let store = StoreCount { connected: true, connect_failures: 2, calls: vec![("answered", 5)] };
     metrics.set_stores_source(Box::new(move || [("shared".to_owned(), store.clone())].into()));
-    let cache = CacheCount { bytes: 4096, keys: 2, stored: 9, evicted: 7, fetches: 1 };
+    let cache = CacheCount { bytes: 4096, keys: 2, stored: 9, evicted: 7, fetches: 1, disk: None };
     metrics.set_caches_source(Box::new(move || [("main".to_owned(), cache)].into()));
     routes[0].cached(CacheOutcome::Hit);
     routes[0].cached(CacheOutcome::Hit);

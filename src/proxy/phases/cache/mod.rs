@@ -18,9 +18,10 @@ use crate::cache::rules::key::{Key, Parts};
 use crate::cache::rules::reuse::Use;
 use crate::cache::rules::status::{Forward, Report};
 use crate::cache::rules::storing;
+use crate::cache::store::body::Follower;
 use crate::cache::store::flight::{Boarding, Stage};
 use crate::cache::store::object::Object;
-use crate::cache::store::{Found, Store};
+use crate::cache::store::{Below, Found, Store};
 use crate::policy::cache::Cache;
 use crate::policy::context::HeaderEdit;
 use crate::policy::shared::cel::Facts;
@@ -240,9 +241,10 @@ async fn look(
         let now = date::now();
         let mut flight_key = Vec::new();
         let (mut stale, mut or_stale) = (None, false);
-        match guest.store.find(guest.key.as_str(), &session.req_header().headers) {
+        let (found, mut place) = find(guest, &session.req_header().headers, now).await;
+        match found {
             Found::Object { object, aged } => match object.head.terms.usable(&guest.directives, now, aged) {
-                Use::Fresh | Use::Stale => return hit(session, cx, &object).await,
+                Use::Fresh | Use::Stale => return hit(session, cx, &object, place).await,
                 Use::Meanwhile => {
                     flight_key_of(guest, &mut flight_key);
                     if let Boarding::Fetch(seat) = guest.store.flights.board(&flight_key, now) {
@@ -250,7 +252,7 @@ async fn look(
                         (flight.seat, flight.known) = (Some(seat), Some(Arc::clone(&object)));
                         fill::start(session, cx, flight);
                     }
-                    return hit(session, cx, &object).await;
+                    return hit(session, cx, &object, place).await;
                 }
                 Use::Validate { or_stale: may } => {
                     or_stale = may;
@@ -302,7 +304,7 @@ async fn look(
                     // It was for others: what varies is known now.
                     Stage::Answer(_) => continue,
                     Stage::Failed(_) if or_stale => match &stale {
-                        Some(object) => return hit(session, cx, object).await,
+                        Some(object) => return hit(session, cx, object, place.take()).await,
                         None => return Ok(false),
                     },
                     Stage::Failed(_) | Stage::Private | Stage::Asking => return Ok(false),
@@ -311,7 +313,8 @@ async fn look(
         };
         let mut order = fill::Order::new(guest, session.req_header(), flight_key);
         (order.seat, order.known) = (seat, stale.clone());
-        return fetch(session, cx, guest, order, stale.filter(|_| or_stale)).await;
+        let instead = stale.filter(|_| or_stale).map(|object| (object, place));
+        return fetch(session, cx, guest, order, instead).await;
     }
     Ok(false)
 }
@@ -322,7 +325,7 @@ async fn fetch(
     cx: &mut RequestContext,
     guest: &Guest,
     order: fill::Order,
-    instead: Option<Arc<Object>>,
+    instead: Option<(Arc<Object>, Option<Follower>)>,
 ) -> Result<bool> {
     let Some((fill, mut events)) = fill::start(session, cx, order) else { return Ok(false) };
     if let Some(visit) = &mut cx.visit {
@@ -338,11 +341,11 @@ async fn fetch(
             serve::shared(session, cx, &object, place).await
         }
         Arrival::Private(head) => match instead.filter(|_| is_failure(head.status)) {
-            Some(object) => hit(session, cx, &object).await,
+            Some((object, place)) => hit(session, cx, &object, place).await,
             None => serve::private(session, cx, *head, events).await.map(|()| true),
         },
         Arrival::Lost => match instead {
-            Some(object) => hit(session, cx, &object).await,
+            Some((object, place)) => hit(session, cx, &object, place).await,
             // Nothing came, not even a refusal: the request goes on by itself.
             None => Ok(false),
         },
@@ -373,11 +376,28 @@ fn note(cx: &mut RequestContext, forward: Forward) {
     }
 }
 
-async fn hit(session: &mut Session, cx: &mut RequestContext, object: &Arc<Object>) -> Result<bool> {
+/// What is kept for a request, in memory or on disk, and its place in a body that is on its way from there.
+async fn find(guest: &Guest, request: &HeaderMap, now: Duration) -> (Found, Option<Follower>) {
+    let found = guest.store.find(guest.key.as_str(), request);
+    if matches!(found, Found::Object { .. }) {
+        return (found, None);
+    }
+    match guest.store.find_below(&guest.key, request, now).await {
+        Some(Below { object, aged, place }) => (Found::Object { object, aged }, place),
+        None => (found, None),
+    }
+}
+
+async fn hit(
+    session: &mut Session,
+    cx: &mut RequestContext,
+    object: &Arc<Object>,
+    place: Option<Follower>,
+) -> Result<bool> {
     if let Some(visit) = &mut cx.visit {
         visit.report = Report { hit: true, ..Report::default() };
     }
-    serve::shared(session, cx, object, None).await
+    serve::shared(session, cx, object, place).await
 }
 
 /// RFC 9111 section 5.2.1.7.

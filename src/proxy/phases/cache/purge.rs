@@ -38,7 +38,10 @@ pub(super) async fn by_method(
     let soft = request.headers.get("x-purge").is_some_and(|how| how.as_bytes().eq_ignore_ascii_case(b"soft"));
     let query = key::query(request.uri.query(), &cache.settings.query);
     let url = key::url(cx.policy.scheme(), &cx.authority, cx.policy.path(request), query.as_deref());
-    store.purge(&Purge { target: Target::Url(url.into()), soft });
+    if let Err(error) = store.purge(&Purge { target: Target::Url(url.into()), soft }).done().await {
+        // It is in force, and is tried again until it is written.
+        log::warn!("cache_disk: a purge is not written yet error={error}");
+    }
     let head = ResponseHeader::build_no_case(StatusCode::OK, Some(2))?;
     Box::pin(reply::send(session, cx, Reply { head, body: Bytes::from_static(b"purged\n") })).await?;
     Ok(true)
@@ -47,11 +50,14 @@ pub(super) async fn by_method(
 /// Makes invalid what an answer to an unsafe method leaves of no use: its target, and what it names of the
 /// same origin (RFC 9111 section 4.4).
 pub fn invalidate(request: &RequestHeader, answer: &ResponseHeader, visit: &Visit) {
-    if !update::invalidates(&request.method, answer.status) || visit.store.keys() == 0 {
+    if !update::invalidates(&request.method, answer.status) || visit.store.is_empty() {
         return;
     }
     let target = visit.key.url();
-    let purge = |url: &str| visit.store.purge(&Purge { target: Target::Url(url.into()), soft: false });
+    let purge = |url: &str| {
+        // In force at once; it is written while the answer is on its way.
+        drop(visit.store.purge(&Purge { target: Target::Url(url.into()), soft: false }));
+    };
     purge(target);
     let Some(origin) = target.find("://").and_then(|at| {
         let rest = target.get(at + 3..)?;
