@@ -114,7 +114,6 @@ fn explain_tells_which_route_and_why() {
 }
 
 #[test]
-
 fn explain_tells_the_limits_of_an_upstream() {
     let run = run(&["explain", "-c", "conf/examples/resilience.yaml", "GET", "http://a/orders"]);
     assert_eq!(run.code, Some(0), "{}", run.err);

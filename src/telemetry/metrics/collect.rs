@@ -217,6 +217,26 @@ impl State {
         for CertificateExpiry { listener, certificate, not_after } in self.certificates.lock().iter() {
             scrape.add(&table::CERTIFICATE_EXPIRY, &[listener, certificate], *not_after as f64);
         }
+        self.collect_endpoints(scrape);
+        let stores = self.stores.lock().as_ref().map(|source| source()).unwrap_or_default();
+        for (store, count) in &stores {
+            scrape.add(&table::STORE_CONNECTED, &[store], f64::from(u8::from(count.connected)));
+            scrape.add(&table::STORE_CONNECT_FAILURES, &[store], count.connect_failures as f64);
+            for (outcome, calls) in count.calls.iter().filter(|(_, calls)| *calls > 0) {
+                scrape.add(&table::STORE_CALLS, &[store, outcome], *calls as f64);
+            }
+        }
+        self.collect_caches(scrape);
+        if let Some(revocations) = self.revocations.lock().as_ref() {
+            scrape.add(&table::REVOCATIONS, &[], revocations() as f64);
+        }
+        let dropped = self.access_log_dropped.load(Ordering::Relaxed);
+        scrape.add(&table::ACCESS_LOG_DROPPED, &[], dropped as f64);
+        scrape.add(&table::BODY_MEMORY, &[], self.body_memory.load(Ordering::Relaxed) as f64);
+        scrape.add(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+    }
+
+    fn collect_endpoints(&self, scrape: &mut Scrape) {
         let endpoints = self.endpoints.lock().as_ref().map(|source| source()).unwrap_or_default();
         for (upstream, count) in &endpoints {
             scrape.add(&table::UPSTREAM_ENDPOINTS, &[upstream], count.endpoints as f64);
@@ -240,14 +260,9 @@ impl State {
                 scrape.add(&table::DISCOVERY_FAILURES, &[upstream], failures as f64);
             }
         }
-        let stores = self.stores.lock().as_ref().map(|source| source()).unwrap_or_default();
-        for (store, count) in &stores {
-            scrape.add(&table::STORE_CONNECTED, &[store], f64::from(u8::from(count.connected)));
-            scrape.add(&table::STORE_CONNECT_FAILURES, &[store], count.connect_failures as f64);
-            for (outcome, calls) in count.calls.iter().filter(|(_, calls)| *calls > 0) {
-                scrape.add(&table::STORE_CALLS, &[store, outcome], *calls as f64);
-            }
-        }
+    }
+
+    fn collect_caches(&self, scrape: &mut Scrape) {
         let caches = self.caches.lock().as_ref().map(|source| source()).unwrap_or_default();
         for (cache, count) in &caches {
             scrape.add(&table::CACHE_BYTES, &[cache], count.bytes as f64);
@@ -263,13 +278,6 @@ impl State {
                 scrape.add(&table::CACHE_DISK_EVENTS, &[cache, event], *times as f64);
             }
         }
-        if let Some(revocations) = self.revocations.lock().as_ref() {
-            scrape.add(&table::REVOCATIONS, &[], revocations() as f64);
-        }
-        let dropped = self.access_log_dropped.load(Ordering::Relaxed);
-        scrape.add(&table::ACCESS_LOG_DROPPED, &[], dropped as f64);
-        scrape.add(&table::BODY_MEMORY, &[], self.body_memory.load(Ordering::Relaxed) as f64);
-        scrape.add(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
     }
 
     fn collect_process(&self, scrape: &mut Scrape) {

@@ -273,7 +273,10 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     metrics.set_endpoints_source(Box::new(move || [("a".to_owned(), count)].into()));
     let store = StoreCount { connected: true, connect_failures: 2, calls: vec![("answered", 5)] };
     metrics.set_stores_source(Box::new(move || [("shared".to_owned(), store.clone())].into()));
-    let cache = CacheCount { bytes: 4096, keys: 2, stored: 9, evicted: 7, fetches: 1, disk: None };
+    let events =
+        [("hit", 3), ("written", 9), ("evicted", 0), ("damaged", 1), ("error", 0), ("passed_over", 0)];
+    let disk = Some(CacheDiskCount { bytes: 8192, objects: 2, is_ill: true, events });
+    let cache = CacheCount { bytes: 4096, keys: 2, stored: 9, evicted: 7, fetches: 1, disk };
     metrics.set_caches_source(Box::new(move || [("main".to_owned(), cache)].into()));
     routes[0].cached(CacheOutcome::Hit);
     routes[0].cached(CacheOutcome::Hit);
@@ -328,6 +331,9 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_cache_stored_total{cache=\"main\"} 9",
         "tollgate_cache_evicted_total{cache=\"main\"} 7",
         "tollgate_cache_fetches{cache=\"main\"} 1",
+        "tollgate_cache_disk_bytes{cache=\"main\"} 8192",
+        "tollgate_cache_disk_ill{cache=\"main\"} 1",
+        "tollgate_cache_disk_events_total{cache=\"main\",event=\"damaged\"} 1",
         "tollgate_limit_keys_forgotten_total 1",
         "tollgate_limit_memory_bytes 4096",
         "tollgate_tls_handshakes_failed_total{listener=\"public\",cause=\"not_tls\"} 2",
