@@ -9,6 +9,7 @@
 
 use super::format::{self, PIECE, PREFIX, Record};
 use super::index::Name;
+use parking_lot::RwLock;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -17,6 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// So much of a file is read at first: most heads are in it.
 const FIRST: usize = 8 << 10;
+
+/// How often a new file is tried. Each failure means that another process's sweep came in the moment in which it was made.
+const TRIES: usize = 8;
 
 /// Objects stand in so many folders.
 pub const FOLDERS: u16 = 256;
@@ -27,6 +31,8 @@ pub struct Folder {
     root: PathBuf,
     lock: File,
     written: AtomicU64,
+    /// Held by who makes a file until it is locked, and by who sweeps, so that those of one process never meet.
+    making: RwLock<()>,
     is_fresh: bool,
 }
 
@@ -74,7 +80,13 @@ impl Folder {
             builder.create(root.join(format!("{at:02x}")))?;
         }
         let lock = open_options().create(true).append(true).open(root.join("lock"))?;
-        let folder = Self { root: root.to_owned(), lock, written: AtomicU64::new(0), is_fresh };
+        let folder = Self {
+            root: root.to_owned(),
+            lock,
+            written: AtomicU64::new(0),
+            making: RwLock::default(),
+            is_fresh,
+        };
         folder.lock.lock_shared()?;
         (&folder.lock).write_all(b".")?;
         // Whether there is a right to write is known when something is written.
@@ -167,21 +179,33 @@ impl Folder {
     /// # Errors
     /// The disk's.
     pub fn temporary(&self) -> io::Result<Temporary> {
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join("tmp").join(format!("{}-{number}-{:016x}", std::process::id(), nonce()));
-        let file = open_options().create_new(true).open(&path)?;
-        // Who sweeps knows by the lock that its writer lives; it ends with the process.
-        let temporary = Temporary { file, path, is_kept: false };
-        temporary.file.lock()?;
-        Ok(temporary)
+        let _making = self.making.read();
+        for _ in 0..TRIES {
+            let number = self.written.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{number}-{:016x}", std::process::id(), nonce());
+            let path = self.root.join("tmp").join(name);
+            let file = open_options().create_new(true).open(&path)?;
+            // Who sweeps knows by the lock that its writer lives; it ends with the process.
+            let temporary = Temporary { file, path, is_kept: false };
+            temporary.file.lock()?;
+            // The sweep of another process may have come between the two.
+            if temporary.file.metadata()?.nlink() > 0 {
+                return Ok(temporary);
+            }
+        }
+        Err(io::Error::new(ErrorKind::NotFound, "new files are taken away at once"))
     }
 
     /// Takes away what writers left that are no more. How many.
     pub fn sweep_temporary(&self) -> u64 {
+        let _making = self.making.write();
         let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return 0 };
         let paths = entries.flatten().map(|entry| entry.path());
-        let is_orphan = |path: &PathBuf| File::open(path).is_ok_and(|file| file.try_lock().is_ok());
-        paths.filter(is_orphan).filter(|path| fs::remove_file(path).is_ok()).count() as u64
+        // The lock is held until the file is gone: whoever waits for it looks whether it still is there.
+        let take = |path: &PathBuf| {
+            File::open(path).is_ok_and(|file| file.try_lock().is_ok() && fs::remove_file(path).is_ok())
+        };
+        paths.filter(take).count() as u64
     }
 }
 

@@ -219,3 +219,30 @@ fn a_journal_tells_a_line_that_did_not_end_from_one_that_was_changed() {
         assert!(said.is_damaged || is_end, "byte {at}");
     }
 }
+
+/// A sweep that comes between the making of a file and its lock took it away, and its write came to nothing.
+#[test]
+fn a_sweep_takes_nothing_from_a_writer_that_lives() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = Folder::open(root.path()).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                folder.sweep_temporary();
+            }
+        });
+        for turn in 0..2000_u32 {
+            let kept = root.path().join("kept");
+            let outcome = folder.temporary().and_then(|mut file| {
+                file.write(&turn.to_be_bytes())?;
+                file.keep(&kept)
+            });
+            is_done.store(outcome.is_err() || turn == 1999, std::sync::atomic::Ordering::Relaxed);
+            outcome.unwrap();
+            assert_eq!(std::fs::read(&kept).unwrap(), turn.to_be_bytes());
+        }
+    });
+    std::fs::write(root.path().join("tmp/of-somebody-who-died"), "half").unwrap();
+    assert_eq!(folder.sweep_temporary(), 1);
+}
