@@ -123,6 +123,56 @@ fn a_fresh_answer_is_served_again() {
 }
 
 #[test]
+fn clients_of_http2_fetch_and_follow() {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let number = AtomicUsize::new(0);
+    let origin = Origin::start(move |request, stream| {
+        let number = number.fetch_add(1, Ordering::SeqCst) + 1;
+        if request.line.contains("/held") {
+            held.pass();
+        }
+        let fields = match request.line.contains("/stale") {
+            true => "cache-control: max-age=0\r\netag: \"e\"\r\n",
+            false => "cache-control: max-age=60\r\n",
+        };
+        let bytes = match request.field("if-none-match") {
+            Some(_) => format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n").into_bytes(),
+            None => answer(
+                "200 OK",
+                fields,
+                &format!("answer {number} to {}", request.field("x-who").unwrap_or("?")),
+            ),
+        };
+        stream.write_all(&bytes).is_ok()
+    });
+    let gateway = gateway(&origin);
+    let client = Http2::clear(gateway.web());
+    let get = |path: &str| client.get(&format!("http://a{path}"));
+    // A miss, and a hit.
+    assert_eq!((get("/a").status, get("/a").text().as_str()), (200, "answer 1 to ?"));
+    // Asked about, and renewed.
+    for outcome in ["fwd=uri-miss", "fwd=stale"] {
+        let answer = get("/stale");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "answer 2 to ?"), "{outcome}");
+        says(&answer, &[outcome]);
+        wait_for_kept(&gateway, 2.0);
+    }
+    // One flight for those of both protocols.
+    let before = origin.received().len();
+    let ask = |who: &str| http::Request::get("http://a/held").header("x-who", who);
+    let first = client.begin(ask("first"), &[], true);
+    wait_until("the origin is asked", || origin.received().len() > before);
+    let second = client.begin(ask("second"), &[], true);
+    gate.open();
+    for pending in [first, second] {
+        assert_eq!(client.finish(pending).text(), "answer 4 to first");
+    }
+    assert_eq!(Client::new(gateway.web()).get("a", "/held", "").text(), "answer 4 to first");
+    assert_eq!(origin.received().len(), before + 1);
+}
+
+#[test]
 fn what_is_kept_is_validated() {
     let changed = Arc::new(AtomicBool::new(false));
     let has_changed = Arc::clone(&changed);

@@ -25,8 +25,8 @@ use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::subrequest::server::SubrequestHandle;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
 use pingora_proxy::subrequest::Ctx;
+use pingora_proxy::{PreparedSubrequest, Session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -160,11 +160,10 @@ impl Order {
 
 /// Begins a flight. None, if that cannot be.
 pub(super) fn start(
-    session: &Session,
+    session: &mut Session,
     cx: &RequestContext,
     order: Order,
 ) -> Option<(Arc<Fill>, mpsc::Receiver<Event>)> {
-    let spawner = session.subrequest_spawner.as_ref()?;
     let settings = policy(&cx.snapshot, cx)?.settings.clone();
     let fill = Arc::<Fill>::default();
     let luggage = Luggage {
@@ -179,7 +178,7 @@ pub(super) fn start(
         head: head(session.req_header(), cx, (&settings, order.known.as_deref()))?,
     };
     let ctx = Ctx::builder().user_ctx(Box::new(Mutex::new(Some(luggage)))).build();
-    let (prepared, handle) = spawner.create_subrequest(session.as_downstream(), ctx);
+    let (prepared, handle) = subrequest(session, ctx)?;
     let (events, receiver) = mpsc::channel(AHEAD);
     let exchange = Exchange { asked: date::now(), answered: date::now() };
     let born = order.store.stamp();
@@ -214,6 +213,18 @@ fn head(
     }
     parts.headers.insert(HOST, HeaderValue::from_str(&authority(cx)).ok()?);
     Some(parts.into())
+}
+
+/// The subrequest of a flight. A subrequest reads its head as HTTP/1, and Pingora writes that of an HTTP/2 client out
+/// as `HTTP/2`, which it then refuses; so it gets another one. What it asks for is in its luggage.
+fn subrequest(session: &mut Session, ctx: Ctx) -> Option<(PreparedSubrequest, SubrequestHandle)> {
+    let mut head = RequestHeader::build(Method::GET, b"/", Some(0)).ok()?;
+    let spawner = session.subrequest_spawner.take()?;
+    std::mem::swap(session.req_header_mut(), &mut head);
+    let made = spawner.create_subrequest(session.as_downstream(), ctx);
+    *session.req_header_mut() = head;
+    session.subrequest_spawner = Some(spawner);
+    Some(made)
 }
 
 /// The authority as its key has it.
