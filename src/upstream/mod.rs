@@ -198,6 +198,13 @@ impl Upstream {
         })
     }
 
+    /// The same, but none if only such are left as have been tried.
+    pub fn choose_untried(&self, hint: Option<u64>, tried: &[Arc<Endpoint>]) -> Option<Choice> {
+        let choice = self.choose(hint, tried)?;
+        let is_tried = tried.iter().any(|it| Arc::ptr_eq(&it.state, &choice.endpoint().state));
+        (!is_tried).then_some(choice)
+    }
+
     /// What keeps requests from an endpoint now.
     fn closed(&self) -> u8 {
         if self.panicking() { DRAINING } else { self.closed }

@@ -65,6 +65,28 @@ fn a_listed_status_is_tried_elsewhere_where_that_is_safe() {
 }
 
 #[test]
+fn an_endpoint_that_refuses_connections_costs_no_request_and_no_budget() {
+    let gone = crate::harness::quiet_port();
+    let there = Origin::saying("second");
+    let gateway = Gateway::start(&format!(
+        "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         upstreams: {{ origin: {{ endpoints: ['127.0.0.1:{gone}', '{}'], retry: {{ budget: 0%, at_once: 0 }} }} }}\n\
+         routes: {{ all: {{ to: origin }} }}\n",
+        there.address()
+    ));
+    // Far more than any budget has, of any method, as nothing was sent.
+    for _ in 0..60 {
+        for method in ["GET", "POST"] {
+            assert_eq!(ask(&gateway, method, 10), (200, "second".into()), "{method}");
+        }
+    }
+    let count = |what: &str| gateway.metric(&format!("tollgate_retries_{what}{{upstream=\"origin\"}}"));
+    assert!(count("total") >= 60.0, "at least every second request met it first");
+    assert_eq!(count("barred_total"), 0.0);
+}
+
+#[test]
 fn the_last_answer_is_the_clients() {
     let first = failing("503 Service Unavailable", "");
     let second = Origin::start(|_, stream| {

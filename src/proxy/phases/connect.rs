@@ -212,7 +212,9 @@ pub fn failed(cx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
     note_connecting(cx);
     cx.note_attempt(true);
     cx.exchange.failure = Some(Condition::Connect);
-    let more = retry::plan(cx, Condition::Connect, None)
+    let is_refused = *error.etype() == ErrorType::ConnectRefused;
+    let more = (is_refused && retry::plan_elsewhere(cx))
+        || retry::plan(cx, Condition::Connect, None)
         || fallback::switch(cx, Condition::Connect, retry::FAILED).is_some();
     error.set_retry(more);
     error

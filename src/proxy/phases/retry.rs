@@ -26,8 +26,7 @@ pub fn plan(cx: &mut RequestContext, failure: Condition, asked: Option<Duration>
     let (Some(at), Some(route)) = (cx.exchange.upstream, cx.route()) else { return false };
     let (upstream, metrics) = &cx.snapshot.upstreams[at];
     let rules = upstream.retries.with(&route.retry);
-    let elsewhere = cx.exchange.before.saturating_add(cx.exchange.renewals);
-    let attempts = cx.exchange.attempts.saturating_sub(elsewhere);
+    let attempts = attempts(cx);
     if attempts >= rules.attempts() || !rules.wants(failure) {
         return false;
     }
@@ -47,6 +46,27 @@ pub fn plan(cx: &mut RequestContext, failure: Condition, asked: Option<Duration>
     cx.exchange.tried.extend(failed.map(|choice| choice.endpoint().clone()));
     cx.exchange.wait = wait;
     true
+}
+
+/// Attempts at this upstream, without those that only replaced a connection of the pool.
+const fn attempts(cx: &RequestContext) -> u8 {
+    cx.exchange.attempts.saturating_sub(cx.exchange.before.saturating_add(cx.exchange.renewals))
+}
+
+/// Plans another attempt after an endpoint has refused the connection, at once and at no budget's expense, if there is
+/// an endpoint that has not been tried: nobody has done any work for this request, so nothing is multiplied. Without
+/// this, one of two endpoints that restarts would cost requests, as half of all cannot be had from a budget.
+pub fn plan_elsewhere(cx: &mut RequestContext) -> bool {
+    let (Some(at), Some(route)) = (cx.exchange.upstream, cx.route()) else { return false };
+    let (upstream, _) = &cx.snapshot.upstreams[at];
+    let rules = upstream.retries.with(&route.retry);
+    if attempts(cx) >= rules.attempts() || !rules.wants(Condition::Connect) || cx.left().is_zero() {
+        return false;
+    }
+    let failed = cx.exchange.choice.take();
+    cx.exchange.tried.extend(failed.map(|choice| choice.endpoint().clone()));
+    cx.exchange.choice = upstream.choose_untried(cx.exchange.hint, &cx.exchange.tried);
+    cx.exchange.choice.is_some()
 }
 
 /// True if a request that may have reached an upstream may be sent once more: its method is
