@@ -18,27 +18,15 @@ import threading
 import time
 import urllib.request
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "compare"))
+from machine import free_ports  # noqa: E402
+from world import until  # noqa: E402
+
 # Routes without a limit, with one that the gateway decides, with one in Redis: what a decision costs.
 PRICED = {"free": "", "here": "rate_limit: { key: route, rate: 1000000/s }", "there": "rate_limit: { key: route, rate: 1000000/s, shared: main }"}
 RATE, MODES = 200, ("local", "allow", "deny")
 # Clients for each gateway, and the pause after each answer: well over the limits, well under what fits.
 CLIENTS, PAUSE = 6, 0.008
-
-
-def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
-
-
-def until(what, true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            raise SystemExit(f"shared_limits.py: {what}")
-        time.sleep(0.01)
 
 
 def accepts(port):

@@ -6,13 +6,17 @@ A failure if it grows by more than FLAT from the middle of the run to its end, o
 """
 
 import os
+import pathlib
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "compare"))
+from machine import Processes, free_ports, memory_kib  # noqa: E402
+from world import curves  # noqa: E402
 
 # In MiB; and between two samples, in seconds.
 FLAT, EACH = 16, 2.0
@@ -22,14 +26,6 @@ METRICS = {
     "quotas": "tollgate_quota_keys",
     "quotas_forgotten": "tollgate_quota_keys_forgotten_total",
 }
-
-
-def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 def configuration(path, web, admin, state):
@@ -54,11 +50,6 @@ routes:
         )
 
 
-def resident(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) / 1024
-
-
 def scrape(admin):
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=20) as metrics:
         text = metrics.read().decode()
@@ -69,48 +60,8 @@ def scrape(admin):
     return values
 
 
-def svg(samples):
-    """Memory (left axis, MiB) and keys known to the rate limit (right axis, thousands) over time."""
-    width, height, left, right, top, bottom = 760, 320, 60, 60, 30, 40
-    end = max(sample["at"] for sample in samples)
-    most = max(sample["resident"] for sample in samples) * 1.2
-    keys = max(max(sample["keys"] for sample in samples), 1) * 1.2
-
-    def x(at):
-        return left + (width - left - right) * at / end
-
-    def y(share):
-        return height - bottom - (height - top - bottom) * share
-
-    def line(name, scale, color):
-        points = " ".join(f"{x(sample['at']):.1f},{y(sample[name] / scale):.1f}" for sample in samples)
-        return f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{points}"/>'
-
-    def text(at, anchor, color, what):
-        return f'<text x="{at[0]:.0f}" y="{at[1]:.0f}" text-anchor="{anchor}" fill="{color}">{what}</text>'
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
-    for step in range(5):
-        share = step / 4 / 1.2
-        parts.append(f'<path stroke="#ddd" d="M{left} {y(share):.1f}H{width - right}"/>')
-        parts.append(text((left - 6, y(share) + 4), "end", "#1f6feb", f"{most * share:.0f}"))
-        parts.append(text((width - right + 6, y(share) + 4), "start", "#c4530a", f"{keys * share / 1000:.0f}k"))
-        parts.append(text((x(end * step / 4), height - bottom + 18), "middle", "#333", f"{end * step / 4:.0f} s"))
-    parts += [
-        line("resident", most, "#1f6feb"),
-        line("keys", keys, "#c4530a"),
-        text((left, 18), "start", "#1f6feb", "resident memory, MiB"),
-        text((width - right, 18), "end", "#c4530a", "keys known to the rate limit"),
-        "</svg>\n",
-    ]
-    return "\n".join(parts)
-
-
 def sample(pid, admin, began):
-    return {"at": time.monotonic() - began, "resident": resident(pid), **scrape(admin)}
+    return {"at": time.monotonic() - began, "resident": memory_kib(pid, "VmRSS") / 1024, **scrape(admin)}
 
 
 def report(samples, text):
@@ -127,27 +78,14 @@ def report(samples, text):
 def main():
     tollgate, seconds, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     web, admin = free_ports(2)
-    started = []
     with tempfile.TemporaryDirectory() as folder:
+        processes, load = Processes(pathlib.Path(folder)), None
         try:
             configuration(f"{folder}/gateway.yaml", web, admin, f"{folder}/state")
-            with open(f"{folder}/log", "wb") as log:
-                run = [tollgate, "run", "-c", f"{folder}/gateway.yaml"]
-                gateway = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=log)
-            started.append(gateway)
-            end = time.monotonic() + 20
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", web), timeout=1).close()
-                    break
-                except OSError:
-                    if time.monotonic() > end or gateway.poll() is not None:
-                        raise SystemExit("soak_limits.py: " + open(f"{folder}/log").read()[-2000:]) from None
-                    time.sleep(0.05)
+            gateway = processes.start("gateway", "0", [tollgate, "run", "-c", f"{folder}/gateway.yaml"], web)
             script = os.path.join(os.path.dirname(__file__), "soak_limits.lua")
             run = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", "-s", script, f"http://127.0.0.1:{web}/"]
             load = subprocess.Popen(run, stdout=subprocess.PIPE, text=True)
-            started.append(load)
             began = time.monotonic()
             samples = [sample(gateway.pid, admin, began)]
             while load.poll() is None:
@@ -155,12 +93,12 @@ def main():
                 samples.append(sample(gateway.pid, admin, began))
             report(samples, load.communicate()[0])
         finally:
-            for process in started:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(svg(samples))
+            if load and load.poll() is None:
+                load.kill()
+                load.wait()
+            processes.stop()
+    left, right = ("resident", "", "resident memory, MiB"), ("keys", "", "keys known to the rate limit")
+    pathlib.Path(path).write_text(curves(samples, left, right), encoding="utf-8")
     # Flat once nearly all keys are known.
     full = [one["resident"] for one in samples if one["keys"] >= 0.98 * samples[-1]["keys"]]
     third = max(1, len(full) // 3)

@@ -41,8 +41,8 @@ class Processes:
         """Takes on a process that one of ours started and left, so that it ends with the others."""
         self.adopted.append(pid)
 
-    def start(self, name, core, command, port, environment=None):
-        """Starts `command` on `core` and waits until it listens on `port` (at most 30 s)."""
+    def start(self, name, core, command, port, environment=None, address="127.0.0.1"):
+        """Starts `command` on `core` and waits until it listens on `port` of `address` (at most 30 s)."""
         log = open(self.work / f"{name}.log", "wb")
         process = subprocess.Popen(
             ["taskset", "-c", core, *map(str, command)],
@@ -57,7 +57,7 @@ class Processes:
         deadline = time.monotonic() + 30
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                socket.create_connection((address, port), 1).close()
                 return process
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
