@@ -50,6 +50,12 @@ class Setup:
     authority: pathlib.Path
     jwks: pathlib.Path
     public_key: pathlib.Path
+    # Where the proxy takes orders, if it does so over HTTP.
+    admin: int = 0
+    # How it was started, the process that serves, and how many served before it.
+    command: list = dataclasses.field(default_factory=list)
+    serving: int = 0
+    epoch: int = 0
 
 
 class Compare:
@@ -99,15 +105,20 @@ class Compare:
         """Starts a proxy: (scenario as asked of it, setup, process)."""
         home = self.work / f"{scenario.name}-{name}"
         home.mkdir()
-        port, tls_port = free_ports(2)
+        port, tls_port, admin = free_ports(3)
         setup = Setup(scenario, home, origin, port, tls_port, self.programs, self.certificate, self.key, self.authority,
-                      self.jwks, self.public_key)
+                      self.jwks, self.public_key, admin)
         command = PROXIES[name](setup)
         command, environment = command if isinstance(command, tuple) else (command, None)
         missing = not shutil.which(str(command[0]))
         if missing:
             raise CannotRun(f"{pathlib.Path(str(command[0])).name} is not here")
         process = processes.start(f"{scenario.name}-{name}", PROXY_CORE, command, port, environment)
+        setup.command, setup.serving = command, process.pid
+        if name == "nginx" and scenario.load == "upgrade":
+            # It has put itself into the background.
+            setup.serving = int((home / "pid").read_text())
+            processes.adopt(setup.serving)
         asked = scenario
         if name.startswith("floor") and scenario.floor_forwards:
             path = scenario.path if scenario.kind == "cache" else "/"

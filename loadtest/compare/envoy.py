@@ -17,11 +17,19 @@ def envoy(setup):
     if scenario.kind == "consumers":
         raise CannotRun("Envoy knows no consumers")
     listeners = [listener(setup, setup.port, False), listener(setup, setup.tls_port, True)]
-    config = {"static_resources": {"listeners": listeners, "clusters": [cluster(setup)]}}
+    config = {
+        "node": {"id": "compare", "cluster": "compare"},
+        "static_resources": {"listeners": listeners, "clusters": [cluster(setup)]},
+    }
     (home / "envoy.json").write_text(json.dumps(config))
+    if scenario.load == "reload":
+        resource = {"@type": TYPE + "config.route.v3.RouteConfiguration", "name": "all", "virtual_hosts": hosts(scenario)}
+        (home / "routes.json").write_text(json.dumps({"version_info": "1", "resources": [resource]}))
+    # Drains for a second, where it would for ten minutes.
+    restart = ["--drain-time-s", "1", "--parent-shutdown-time-s", "2"] if scenario.load == "upgrade" else ["--disable-hot-restart"]
     return [
         setup.programs["envoy"], "-c", home / "envoy.json", "--concurrency", "1", "--log-level", "error",
-        "--base-id", str(setup.port), "--disable-hot-restart",
+        "--base-id", str(setup.port), *restart,
     ]
 
 
@@ -56,7 +64,7 @@ def listener(setup, port, tls):
     manager = {
         "@type": TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "web",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes(setup.scenario)}]},
+        **where_routes_are(setup),
         "http_filters": [*filters(setup), {"name": "router", "typed_config": {"@type": HTTP + "router.v3.Router"}}],
     }
     chain = {"filters": [{"name": "web", "typed_config": manager}]}
@@ -72,11 +80,35 @@ def listener(setup, port, tls):
     return {"address": address(port), "filter_chains": [chain]}
 
 
+def where_routes_are(setup):
+    """In the listener, or in a file of their own that is watched, so that they can be changed."""
+    if setup.scenario.load != "reload":
+        return {"route_config": {"virtual_hosts": hosts(setup.scenario)}}
+    source = {"path_config_source": {"path": str(setup.home / "routes.json")}, "resource_api_version": "V3"}
+    return {"rds": {"route_config_name": "all", "config_source": source}}
+
+
+def hosts(scenario):
+    host = {"name": "all", "domains": ["*"]}
+    if scenario.kind == "routes":
+        return [{**host, "matcher": matcher(scenario)}]
+    return [{**host, "routes": routes(scenario)}]
+
+
+def matcher(scenario):
+    """A map of paths: a list of routes is looked through one after the other."""
+    field = {"@type": TYPE + "type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": ":path"}
+    found = {
+        prefix: {"action": {"name": "route", "typed_config": {"@type": TYPE + "config.route.v3.Route", **one}}}
+        for one in (route(f"/service-{n}/", {"x-route": f"r{n}"}) for n in range(scenario.routes))
+        for prefix in (one["match"]["prefix"],)
+    }
+    return {"matcher_tree": {"input": {"name": "path", "typed_config": field}, "prefix_match_map": {"map": found}}}
+
+
 def routes(scenario):
     if scenario.kind == "refuse":
         return [route("/private"), route("/limited", limited=True)]
-    if scenario.kind == "routes":
-        return [route(f"/service-{n}/", {"x-route": f"r{n}"}) for n in range(scenario.routes)]
     if scenario.kind == "policy":
         return [route(f"/service-{n}/", {"x-route": f"r{n}"}, answer=True) for n in range(scenario.routes)]
     return [route("/")]

@@ -4,6 +4,8 @@ Each function writes its configuration and answers the command; `setup` has the 
 ports to listen on. What a peer has no means for is `CannotRun`, with the reason.
 """
 
+import shutil
+
 from machine import CannotRun
 
 MANY = 100_000_000
@@ -28,11 +30,8 @@ def nginx(setup):
     elif kind == "grpc":
         location = "grpc_pass grpc://origin;"
     elif kind == "routes":
-        more = "\n".join(
-            f"location /service-{n}/ {{ proxy_set_header x-route r{n}; proxy_pass http://origin; }}"
-            for n in range(setup.scenario.routes)
-        )
-        location = "return 404;"
+        extra = routes_of_nginx(setup)
+        location = "if ($route = '') { return 404; } proxy_set_header x-route $route; proxy_pass http://origin;"
     elif kind == "refuse":
         (home / "users").write_text("nobody:{PLAIN}secret\n")
         extra = "limit_req_zone $binary_remote_addr zone=callers:1m rate=1r/m;"
@@ -43,8 +42,10 @@ def nginx(setup):
         )
     most = f" max_conns={setup.scenario.capacity}" if kind == "overload" else ""
     http2 = " http2" if kind == "grpc" else ""
+    # A new binary takes over from one that is its starter's child no more.
+    daemon = "on" if setup.scenario.load == "upgrade" else "off"
     (home / "nginx.conf").write_text(f"""
-worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error.log crit; worker_rlimit_nofile 65536; user root;
+worker_processes 1; daemon {daemon}; pid {home}/pid; error_log {home}/error.log crit; worker_rlimit_nofile 65536; user root;
 events {{ worker_connections 16384; }}
 http {{
     access_log off; keepalive_requests 1000000000; client_max_body_size 0; client_body_buffer_size 128k;
@@ -59,11 +60,23 @@ http {{
     server {{
         listen 127.0.0.1:{setup.port}{http2}; listen 127.0.0.1:{setup.tls_port} ssl http2;
         {more}
+# more
         location / {{ {location} }}
     }}
 }}
 """)
-    return ["nginx", "-c", home / "nginx.conf", "-p", home]
+    # By its whole path, by which it starts its successor.
+    return [shutil.which("nginx") or "nginx", "-c", home / "nginx.conf", "-p", home]
+
+
+def routes_of_nginx(setup):
+    """A hash of them: nginx sorts as many locations for minutes, in quadratic time."""
+    count = setup.scenario.routes
+    (setup.home / "routes.map").write_text("".join(f"service-{n} r{n};\n" for n in range(count)))
+    return f"""
+    map_hash_max_size {max(4096, 2 * count)}; map_hash_bucket_size 256;
+    map $uri $service {{ ~^/(?<name>service-[0-9]+)/ $name; }}
+    map $service $route {{ include {setup.home}/routes.map; }}"""
 
 
 def haproxy(setup):
@@ -136,6 +149,7 @@ defaults
 frontend web
     bind 127.0.0.1:{setup.port}{speaks}
     bind 127.0.0.1:{setup.tls_port} ssl crt {home}/pair.pem alpn h2,http/1.1{rules}
+# more
     default_backend origin
 backend origin
     server one 127.0.0.1:{setup.origin}{speaks}{most}
@@ -167,7 +181,7 @@ def caddy(setup):
         proxy = f"@private path /private*\n basic_auth @private {{ \n nobody {digest} \n }}\n respond 404"
     (home / "Caddyfile").write_text(f"""
 {{
-    admin off
+    admin 127.0.0.1:{setup.admin}
     auto_https off
     persist_config off
     servers {{
@@ -175,6 +189,7 @@ def caddy(setup):
     }}
 }}
 http://:{setup.port} {{
+# more
     {proxy}
 }}
 https://:{setup.tls_port} {{

@@ -8,7 +8,7 @@ BEGIN, END = "<!-- compare: begin; made by `make compare` -->", "<!-- compare: e
 COLUMNS = (
     ("rps", "req/s", "{:.0f}"), ("cpu_us", "CPU us/req", "{:.1f}"), ("kib_each", "KiB each", "{:.1f}"),
     ("p50_us", "p50 us", "{:.0f}"), ("p99_us", "p99 us", "{:.0f}"), ("p999_us", "p99.9 us", "{:.0f}"),
-    ("refused", "refused", "{:.0f}"), ("errors", "failed", "{:.0f}"),
+    ("refused", "refused", "{:.0f}"), ("errors", "failed", "{:.0f}"), ("silent", "silent", "{:.0f}"),
 )
 BESIDE = ("floor", "nginx", "envoy")
 APART = 0.10
