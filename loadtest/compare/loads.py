@@ -75,14 +75,17 @@ def wrk(scenario, work, port, seconds):
 
 def h2load(scenario, work, port, seconds):
     """HTTP/2, in TLS or in the clear: four connections of sixteen streams."""
-    log = work / "h2load.log"
+    # A folder of its own: a proxy may watch the one where its certificate is, and would wake for every line.
+    folder = work / "h2load"
+    folder.mkdir(exist_ok=True)
+    log = folder / "log"
     log.unlink(missing_ok=True)
     command = ["h2load", "-t1", "-c4", "-m16", f"-D{seconds}", f"--log-file={log}"]
     for name, value in scenario.headers.items():
         command += ["-H", f"{name}: {value}"]
     if scenario.data:
-        (work / "data").write_bytes(scenario.data)
-        command += ["-d", work / "data"]
+        (folder / "data").write_bytes(scenario.data)
+        command += ["-d", folder / "data"]
     said = run([*command, f"http{'s' if scenario.tls else ''}://127.0.0.1:{port}{scenario.path}"], seconds)
     counts = [int(n) for n in re.findall(r"(\d+) (?:failed|errored|timeout)", said)]
     good = int(re.search(r"status codes: (\d+) 2xx", said)[1])
