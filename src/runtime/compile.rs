@@ -160,7 +160,8 @@ impl Compiler {
                 // What was left out of a place may be what is missed there.
                 let is_told = |path: &ConfigPath| {
                     let near = |told: &ConfigPath| path.is_at_or_under(told) || told.is_at_or_under(path);
-                    report.iter().any(|told| near(&told.path))
+                    // What merely warns of a place says nothing of what is wrong there.
+                    report.iter().any(|told| told.severity == Severity::Error && near(&told.path))
                 };
                 let is_news = |finding: &Finding| {
                     finding.severity == Severity::Error
@@ -491,6 +492,24 @@ mod tests {
             "routes.b.match.path: `/b/../c` is not in normal form and would match nothing",
             "routes.b.to.upstream: unknown upstream `nobody`",
             "routes.c.policies.headers.request.set.x: unknown variable `{what}`",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_warning_hides_no_mistake_at_its_place() {
+        let respond = |body| format!("{{ respond: {{ status: 200, body: '{body}', template: true }} }}");
+        let routes = format!(
+            "routes:\n  a: {{ match: {{ path: /a }}, to: nobody }}\n  \
+             b: {{ match: {{ path: /b }}, to: u, fallback: {{ to: [{}, {}] }} }}\n",
+            respond("sorry"),
+            respond("{what}"),
+        );
+        let told = report(&format!("{BASE}{routes}"));
+        let expected = [
+            "routes.a.to.upstream: unknown upstream `nobody`",
+            "routes.b.fallback.to[1]: this is never tried: there is an answer before it",
+            "routes.b.fallback.to[1].respond.body: unknown variable `{what}`",
         ];
         assert_eq!(told, expected);
     }
