@@ -90,9 +90,12 @@ fn what_an_answer_cost_is_charged_to_all() {
         use std::io::Write as _;
         stream.write_all(&crate::harness::answer("200 OK", "x-cost: 9\r\n", "")).is_ok()
     });
-    let routes = route("all", "{ rate: 10/h, shared: main, cost: { answer: x-cost } }");
+    let routes = route("all", "{ rate: 10/h, shared: main, cost: { answer: x-cost }, fields: always }");
     let gateways = [(); 2].map(|()| gateway(&origin, &redis, "10s", &routes));
-    assert_eq!(statuses(&gateways[0], "/all", 1), [200]);
+    let first = crate::harness::get(gateways[0].web(), "/all");
+    assert_eq!(first.status, 200);
+    let told = first.field("ratelimit").unwrap_or_default();
+    assert!(told.contains(";r=1"), "what it cost is told with the answer that says it: {told}");
     // Nobody waited for the store to note it.
     let key = || redis.ask(&["PTTL", &redis.ask(&["KEYS", "*"])]).parse::<i64>().unwrap_or(0);
     wait_until("nine are gone", || key() > 8 * 360_000);

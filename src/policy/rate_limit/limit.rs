@@ -153,16 +153,18 @@ impl Limit {
 
     /// Charges what the answer says that the request cost, in place of what it was charged. True if the
     /// answer says it.
-    pub(super) fn settle(&self, store: &Store, mark: &Mark, answer: &ResponseHeader, now: Ticks) -> bool {
+    pub(super) fn settle(&self, store: &Store, mark: &mut Mark, answer: &ResponseHeader, now: Ticks) -> bool {
         if !self.cost.is_told() {
             return true;
         }
         let Some(units) = self.cost.told(answer) else { return false };
         let cost = mark.pace.cost(u32::try_from(units).unwrap_or(u32::MAX));
-        if let Some(remote) = &mark.remote {
+        if let Some(remote) = &mut mark.remote {
             let more = cost.cast_signed() - mark.taken.cast_signed();
             if more != 0 {
                 remote.shared.adjust(remote.key.clone(), mark.pace, more);
+                // What the client is told is what the store has once this has come there.
+                remote.full = remote.full.saturating_add_signed(more);
             }
         } else if cost < mark.taken {
             store.give_back((mark.digest, mark.pace), mark.taken - cost);
