@@ -8,6 +8,9 @@ use tollgate::config::model::upstream::{Limits, MostRequests};
 use tollgate::upstream::shed::{Gate, Rules};
 use tollgate::values::{Duration, Importance};
 
+/// Longer than anybody waits here.
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
 fn shed(criterion: &mut Criterion) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
     let _inside = runtime.enter();
@@ -22,12 +25,12 @@ fn shed(criterion: &mut Criterion) {
         let rules = Rules::new(&limits);
         let turn = gate.try_enter(&rules);
         let mut queue: Vec<_> =
-            (0..waiting).map(|_| Box::pin(gate.enter(&rules, Importance::Normal))).collect();
+            (0..waiting).map(|_| Box::pin(gate.enter(&rules, Importance::Normal, HOUR))).collect();
         for place in &mut queue {
             assert!(place.now_or_never().is_none(), "it waits");
         }
         criterion.bench_function(&format!("shed, {waiting} wait"), |bencher| {
-            bencher.iter(|| black_box(gate.enter(&rules, Importance::Normal).now_or_never()));
+            bencher.iter(|| black_box(gate.enter(&rules, Importance::Normal, HOUR).now_or_never()));
         });
         drop((queue, turn));
     }

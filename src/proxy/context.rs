@@ -105,6 +105,8 @@ pub struct Exchange {
     pub wait: Duration,
     /// The longest that the whole may take.
     pub total: Duration,
+    /// When it began to wait for room, if it had to.
+    pub waited: Option<Instant>,
     /// When the first attempt began.
     pub began: Option<Instant>,
     /// How long connecting took, all attempts together.
@@ -190,7 +192,8 @@ impl RequestContext {
 
     /// The same for who has looked at the clock already.
     pub fn left_at(&self, now: Instant) -> Duration {
-        let spent = self.exchange.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        let began = self.exchange.waited.or(self.exchange.began);
+        let spent = began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         self.exchange.total.saturating_sub(spent)
     }
 }

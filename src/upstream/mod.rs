@@ -233,10 +233,10 @@ impl Upstream {
         }
     }
 
-    /// Room for a request, after a while; `None` if it is shed.
-    pub async fn wait(&self, importance: Importance) -> Option<Turn> {
+    /// Room for a request, after a while, which is no longer than `left`; `None` if it is shed.
+    pub async fn wait(&self, importance: Importance, left: Duration) -> Option<Turn> {
         let (gate, rules) = self.gate.as_ref()?;
-        gate.enter(rules, importance).await
+        gate.enter(rules, importance, left).await
     }
 
     /// How many requests it has and how many there may be; none where it has no limits.

@@ -4,6 +4,7 @@ use crate::harness::{Answer, Client, Gateway, Origin, answer, quiet_port, send, 
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const RESPOND: &str = "{ respond: { status: 203, headers: { content-type: application/json, x-from: us }, \
                        body: '{{\"sorry\":\"{header.x-a}\"}}', template: true } }";
@@ -180,6 +181,39 @@ fn what_finds_no_room_goes_elsewhere_and_gives_back_all_that_it_held() {
     open.store(true, Ordering::SeqCst);
     assert_eq!(inside.read(false).text(), "first");
     wait_until("nothing is in flight", || in_flight() == 0.0);
+}
+
+#[test]
+fn a_wait_for_room_is_part_of_the_time_that_all_may_take() {
+    let open = Arc::<AtomicBool>::default();
+    let is_open = Arc::clone(&open);
+    let origin = Origin::start(move |_, stream| {
+        wait_until("it is let go", || is_open.load(Ordering::SeqCst));
+        stream.write_all(&answer("200 OK", "", "first")).is_ok()
+    });
+    let second = Origin::saying("second");
+    let patient = ", limits: { requests: 1, waiting: 9, wait: 1m }, timeouts: { total: 1h }";
+    let gateway = gateway(&at(&origin, patient), &second, "[502]", "{ upstream: second }");
+    let count = |name: &str| gateway.metric(&format!("tollgate_upstream_{name}{{upstream=\"first\"}}"));
+    let begin = || {
+        let mut client = Client::new(gateway.web());
+        client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        client
+    };
+    let mut inside = begin();
+    wait_until("one is in flight", || count("in_flight") == 1.0);
+    let mut patient = begin();
+    wait_until("one waits", || count("waiting") == 1.0);
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    gateway.rewrite(&text.replace("all: { to: first,", "all: { to: first, timeouts: { total: 1s },"));
+    assert_eq!(gateway.reload().status, 200);
+    // Nobody makes room for it in a minute, and it has a second.
+    let began = Instant::now();
+    let refused = begin().read(false);
+    assert_eq!((refused.status, refused.code().as_str()), (503, "upstream_overloaded"));
+    assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
+    open.store(true, Ordering::SeqCst);
+    assert_eq!((inside.read(false).status, patient.read(false).status), (200, 200));
 }
 
 #[test]

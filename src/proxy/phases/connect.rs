@@ -68,7 +68,10 @@ async fn enter(
     let turn = match entry {
         Entry::Unlimited => None,
         Entry::Room(turn) => Some(turn),
-        Entry::Full => Some(Box::pin(upstream.wait(cx.importance())).await.ok_or_else(shed)?),
+        Entry::Full => {
+            cx.exchange.waited.get_or_insert_with(Instant::now);
+            Some(Box::pin(upstream.wait(cx.importance(), cx.left())).await.ok_or_else(shed)?)
+        }
     };
     let choice = upstream.choose(hint, &[]);
     let closed_for = if choice.is_some() { None } else { upstream.closed_for() };

@@ -18,7 +18,7 @@ const MARK: HeaderName = HeaderName::from_static("tollgate-fallback");
 /// whose room it gives back; `code` says in the log why. It has to be let in by the other one.
 pub fn switch(cx: &mut RequestContext, failure: Condition, code: &'static str) -> Option<usize> {
     let Step::Upstream(next) = *steps(cx, failure)?.first()? else { return None };
-    if cx.exchange.began.is_some() && cx.left().is_zero() {
+    if cx.left().is_zero() {
         return None;
     }
     cx.exchange.leave(next);

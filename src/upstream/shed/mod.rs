@@ -163,10 +163,15 @@ impl Gate {
     }
 
     /// Room, after a while if it has to be. `None` if there is none to be had: the request is shed.
-    pub async fn enter(self: &Arc<Self>, rules: &Rules, importance: Importance) -> Option<Turn> {
+    pub async fn enter(
+        self: &Arc<Self>,
+        rules: &Rules,
+        importance: Importance,
+        left: Duration,
+    ) -> Option<Turn> {
         let turn = match self.ask(rules, importance) {
             Ok(turn) => Some(turn),
-            Err(coming) => tokio::time::timeout(rules.wait, coming).await.ok().and_then(Result::ok),
+            Err(coming) => tokio::time::timeout(rules.wait.min(left), coming).await.ok().and_then(Result::ok),
         };
         if turn.is_none() {
             self.shed.fetch_add(1, Ordering::Relaxed);

@@ -8,6 +8,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+/// Longer than anybody waits here.
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
 fn rules(requests: u32, waiting: u32, wait: Duration) -> Rules {
     Rules::new(&Limits {
         requests: MostRequests::Fixed(requests),
@@ -43,13 +46,13 @@ async fn what_finds_no_room_is_shed_without_a_wait() {
         let inside = gate.try_enter(&rules);
         assert!(inside.is_some());
         let mut queue: Vec<_> =
-            (0..waiting).map(|_| Box::pin(gate.enter(&rules, Importance::Normal))).collect();
+            (0..waiting).map(|_| Box::pin(gate.enter(&rules, Importance::Normal, HOUR))).collect();
         for place in &mut queue {
             assert!(place.now_or_never().is_none(), "it waits");
         }
         // Fewer than what Tokio lets a task do before it has to give way.
         for shed in 1..=20 {
-            let told = gate.enter(&rules, Importance::Normal).now_or_never();
+            let told = gate.enter(&rules, Importance::Normal, HOUR).now_or_never();
             assert!(matches!(told, Some(None)), "the first look says so");
             assert_eq!(gate.count().shed, shed);
         }
@@ -64,7 +67,7 @@ async fn no_more_are_in_flight_than_may_be_and_all_come_back() {
         let gate = Arc::clone(&gate);
         tokio::spawn(async move {
             let work = async {
-                let turn = gate.enter(&rules, Importance::Normal).await;
+                let turn = gate.enter(&rules, Importance::Normal, HOUR).await;
                 assert!(turn.is_some() && gate.count().in_flight <= 3);
                 tokio::task::yield_now().await;
             };
@@ -80,7 +83,7 @@ async fn no_more_are_in_flight_than_may_be_and_all_come_back() {
     for task in tasks {
         task.await.unwrap();
     }
-    let last = gate.enter(&rules, Importance::Normal).await;
+    let last = gate.enter(&rules, Importance::Normal, HOUR).await;
     assert!(last.is_some());
     drop(last);
     assert_eq!((gate.count().in_flight, gate.count().waiting), (0, 0));
@@ -91,7 +94,7 @@ async fn what_finds_no_place_is_shed_at_once() {
     let (gate, rules) = (Arc::new(Gate::default()), rules(1, 0, Duration::from_secs(30)));
     let held = gate.try_enter(&rules).unwrap();
     assert!(gate.try_enter(&rules).is_none());
-    assert!(gate.enter(&rules, Importance::High).await.is_none());
+    assert!(gate.enter(&rules, Importance::High, HOUR).await.is_none());
     assert_eq!(gate.count().shed, 1);
     drop(held);
     assert!(gate.try_enter(&rules).is_some());
