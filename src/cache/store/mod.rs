@@ -73,11 +73,17 @@ impl Weighter<Stored, Entry> for Weights {
 #[derive(Clone, Debug)]
 struct Leaving(Arc<AtomicU64>);
 
-impl Lifecycle<Stored, Entry> for Leaving {
-    type RequestState = ();
+/// The key that is put in: what it replaces is handed over like what is evicted, and is neither gone nor counted.
+#[derive(Default)]
+struct Putting(Option<Stored>);
 
-    fn on_evict(&self, (): &mut (), _: Stored, _: Entry) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+impl Lifecycle<Stored, Entry> for Leaving {
+    type RequestState = Putting;
+
+    fn on_evict(&self, putting: &mut Putting, key: Stored, _: Entry) {
+        if putting.0.take_if(|put| *put == key).is_none() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -257,7 +263,10 @@ impl Store {
             return;
         }
         let weight = variants.iter().map(|object| object.weight()).sum();
-        self.entries.insert(Stored(Arc::clone(key)), Entry { variants: variants.into(), weight });
+        let stored = Stored(Arc::clone(key));
+        let mut putting = Putting(Some(stored.clone()));
+        let entry = Entry { variants: variants.into(), weight };
+        self.entries.insert_with_lifecycle(stored, entry, &mut putting);
     }
 
     /// Purges; in force for the next request. Costs the same however much is kept. With a disk tier it holds
