@@ -80,6 +80,12 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// True where `Connection` takes fields away that are not this hop's by themselves: whoever is next sees another
+/// request than the one that came.
+pub fn takes_more_away(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONNECTION) && !nominated(headers).is_empty()
+}
+
 /// Removes from a request what is meant for this hop alone, for requests that do not take Pingora's
 /// way: it does the same by the peer's `HttpUpstreamRequestPolicy`.
 pub fn strip_request(request: &mut RequestHeader) {

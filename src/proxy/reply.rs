@@ -66,6 +66,9 @@ pub(super) async fn reject(
 /// The client is gone.
 pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: Reply) -> Result<()> {
     let Reply { mut head, mut body } = reply;
+    if let Some(fill) = &cx.fill {
+        fill.answer_ourselves(cx);
+    }
     let bodiless = matches!(head.status.as_u16(), 204 | 304);
     if !bodiless {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;

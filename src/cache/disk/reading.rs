@@ -256,7 +256,7 @@ impl Pump {
             }
         }
         let whole = self.filling.finish(End::Whole)?;
-        Some(Arc::new(self.object.completed(Body::Whole(Arc::new(whole)))))
+        Some(Arc::new(self.object.completed(Body::Whole(whole))))
     }
 
     /// Some pieces from this one on.

@@ -58,7 +58,7 @@ impl Key {
             line(&mut text, name.as_str(), parts.headers.contains_key(name).then_some(&value));
         }
         for name in &settings.cookies {
-            line(&mut text, name, cookie(parts.headers, name));
+            line(&mut text, name, cookie(parts.headers, name).as_deref());
         }
         for (name, value) in edits {
             line(&mut text, name, Some(value));
@@ -148,12 +148,16 @@ pub fn query<'a>(query: Option<&'a str>, rule: &Query) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The value of the first cookie of a name.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+/// The values of all cookies of a name: which of them counts is for the upstream to say, and some take the last.
+fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     let lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-    lines.flat_map(|line| line.split(|c| *c == b';')).map(<[u8]>::trim_ascii).find_map(|pair| {
-        let at = pair.iter().position(|c| *c == b'=')?;
-        let (known, value) = pair.split_at(at);
-        (known == name.as_bytes()).then(|| value.get(1..).unwrap_or_default())
-    })
+    let pairs = lines.flat_map(|line| line.split(|c| *c == b';')).map(<[u8]>::trim_ascii);
+    let values: Vec<&[u8]> = pairs
+        .filter_map(|pair| {
+            let (known, value) = pair.split_at_checked(pair.iter().position(|c| *c == b'=')?)?;
+            (known.trim_ascii_end() == name.as_bytes()).then(|| value.get(1..).unwrap_or_default())
+        })
+        .collect();
+    // No value can hold what they are joined by.
+    (!values.is_empty()).then(|| values.join(&b';'))
 }

@@ -1,17 +1,27 @@
 //! `Vary` (RFC 9111 section 4.1): which requests an answer is for.
 
 use http::HeaderMap;
-use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, VARY};
+use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, FORWARDED, HeaderName, VARY};
 
 /// The most fields that an answer may vary on.
 pub const MOST_FIELDS: usize = 16;
+
+/// Fields that the gateway itself writes anew for each client or request: those that clients sent are not what the
+/// upstream saw, so that an answer which varies on one is for nobody else.
+const WRITTEN_ANEW: [HeaderName; 4] = [
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("traceparent"),
+];
 
 /// The fields that an answer varies on, sorted, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vary(Box<[HeaderName]>);
 
 impl Vary {
-    /// What an answer varies on; none if that is everything (`*`), too much, or no list of names.
+    /// What an answer varies on; none if that is everything (`*`), a field that is another one for each client, too
+    /// much, or no list of names.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut names: Vec<HeaderName> = Vec::new();
         for line in headers.get_all(VARY) {
@@ -24,7 +34,8 @@ impl Vary {
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        (names.len() <= MOST_FIELDS).then(|| Self(names.into()))
+        let is_for_others = !names.iter().any(|name| WRITTEN_ANEW.contains(name));
+        (names.len() <= MOST_FIELDS && is_for_others).then(|| Self(names.into()))
     }
 
     /// The names.

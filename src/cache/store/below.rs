@@ -16,6 +16,9 @@ use std::time::Duration;
 /// So many keys are looked for on disk at once, more or less.
 pub(super) const LOOKING: usize = 256;
 
+/// How long a request waits for another one that looks for the same: a disk that is slow holds nobody up.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// What is larger than this part of the memory is served from disk each time.
 const LARGEST_PART: u64 = 16;
 
@@ -82,7 +85,11 @@ impl Store {
             return None;
         }
         let at = self.hasher.hash_one(key.as_str()) as usize % LOOKING;
-        let _in_turn = self.looking.get(at)?.lock().await;
+        let in_turn = tokio::time::timeout(PATIENCE, self.looking.get(at)?.lock()).await;
+        let Ok(_in_turn) = in_turn else {
+            disk.counts.passed_over.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
         if let Found::Object { object, aged } = self.find(key.as_str(), request) {
             return Some(Below { object, aged, place: None });
         }

@@ -72,6 +72,19 @@ impl Whole {
         self.pieces.get(at).cloned()
     }
 
+    /// What is left from this byte on of the piece that it is in, and the number of the next piece.
+    fn rest_at(&self, byte: u64) -> Option<(Bytes, usize)> {
+        let mut skip = byte;
+        self.pieces.iter().zip(1..).find_map(|(piece, next)| match piece.len() as u64 {
+            length if skip >= length => {
+                skip -= length;
+                None
+            }
+            // Less than the length of a piece.
+            _ => Some((piece.slice(skip as usize..), next)),
+        })
+    }
+
     /// The part from `first` on, `count` bytes of it, in pieces.
     pub fn part(&self, first: u64, count: u64) -> impl Iterator<Item = Bytes> {
         let (mut skip, mut left) = (first, count);
@@ -158,6 +171,8 @@ struct State {
     length: u64,
     held: u64,
     end: Option<End>,
+    /// What came, once it is known to be whole and is kept: it goes on to those that still read from there.
+    whole: Option<Arc<Whole>>,
     /// It will not be kept: it is too large. Pieces go when all have them.
     passing: bool,
     /// Where each reader is.
@@ -232,18 +247,26 @@ impl Filling {
         self.state.lock().passing
     }
 
-    /// Ends it. The whole, if it is one that is kept.
-    pub fn finish(&self, end: End) -> Option<Whole> {
+    /// Ends it. The whole, if it is one that is kept; it is on its way no longer, however slowly some read it.
+    pub fn finish(&self, end: End) -> Option<Arc<Whole>> {
         let (pieces, kept) = {
             let mut state = self.state.lock();
             let is_short = self.declared.is_some_and(|declared| declared != state.length);
             let end = if is_short { End::Broken } else { end };
             state.end = Some(*state.end.get_or_insert(end));
-            let kept = end == End::Whole && !state.passing;
+            let kept = end == End::Whole && !state.passing && state.whole.is_none();
             (if kept { state.pieces.iter().cloned().collect() } else { Vec::new() }, kept)
         };
         self.came.notify_waiters();
-        kept.then(|| Whole::new(&pieces))
+        if !kept {
+            return None;
+        }
+        let whole = Arc::new(Whole::new(&pieces));
+        let mut state = self.state.lock();
+        state.whole = Some(Arc::clone(&whole));
+        state.pieces = VecDeque::new();
+        self.budget.give_back(std::mem::take(&mut state.held));
+        Some(whole)
     }
 
     /// A reader from the first byte on; none if the first bytes are gone.
@@ -258,7 +281,7 @@ impl Filling {
             None => state.readers.push(Some(0)),
         }
         drop(state);
-        Some(Follower { filling: Arc::clone(self), id, at: 0 })
+        Some(Follower { filling: Arc::clone(self), id, at: 0, read: 0, in_whole: None })
     }
 }
 
@@ -268,12 +291,27 @@ impl Drop for Filling {
     }
 }
 
+/// Who writes a body. One that goes before the end, whatever the reason, leaves a body that breaks off, not one that
+/// its readers wait for without end.
+#[derive(Debug)]
+pub struct Writer(pub Arc<Filling>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.finish(End::Broken);
+    }
+}
+
 /// One reader of a body on its way.
 #[derive(Debug)]
 pub struct Follower {
     filling: Arc<Filling>,
     id: usize,
+    /// How many pieces, and bytes, it has.
     at: usize,
+    read: u64,
+    /// The number of the next piece, once it reads from the whole.
+    in_whole: Option<usize>,
 }
 
 impl Follower {
@@ -285,9 +323,19 @@ impl Follower {
             came.as_mut().enable();
             {
                 let mut state = self.filling.state.lock();
+                if let Some(whole) = &state.whole {
+                    let next = match self.in_whole {
+                        Some(at) => whole.piece(at).map(|piece| (piece, at + 1)),
+                        None => whole.rest_at(self.read),
+                    };
+                    let Some((piece, next)) = next else { return Next::End(End::Whole) };
+                    self.in_whole = Some(next);
+                    return Next::Piece(piece);
+                }
                 let piece = self.at.checked_sub(state.gone).and_then(|at| state.pieces.get(at).cloned());
                 if let Some(piece) = piece {
                     self.at += 1;
+                    self.read += piece.len() as u64;
                     let at = self.at;
                     if let Some(place) = state.readers.get_mut(self.id) {
                         *place = Some(at);

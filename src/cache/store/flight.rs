@@ -139,11 +139,17 @@ impl Flights {
 
     /// Takes a flight out: from now on nobody follows it.
     pub fn leave(&self, seat: &Seat) {
-        let hash = self.hasher.hash_one(&*seat.key);
+        self.retire(&seat.key, &seat.flight);
+    }
+
+    /// Takes this flight out from under its key, if it still is there: what it brings is of no use to those that come
+    /// now.
+    pub fn retire(&self, key: &[u8], flight: &Arc<Flight>) {
+        let hash = self.hasher.hash_one(key);
         if let Some(shard) = self.shards.get(hash as usize % SHARDS) {
             let mut flights = shard.lock();
-            if flights.get(&seat.key).is_some_and(|known| Arc::ptr_eq(known, &seat.flight)) {
-                flights.remove(&seat.key);
+            if flights.get(key).is_some_and(|known| Arc::ptr_eq(known, flight)) {
+                flights.remove(key);
             }
         }
     }

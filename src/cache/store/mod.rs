@@ -282,6 +282,11 @@ impl Store {
         recorded
     }
 
+    /// True if a purge has reached an answer that came, or comes, under this key.
+    pub fn is_purged(&self, key: &Key, object: &Object) -> bool {
+        self.purges.verdict(key.as_str(), object) != Verdict::Good
+    }
+
     /// When something is made: what is purged afterwards reaches it, however long it takes to come.
     pub fn stamp(&self) -> u64 {
         self.purges.stamp()

@@ -179,9 +179,72 @@ async fn all_follow_one_writer_from_its_first_byte() {
     for reader in readers {
         assert_eq!(reader.await.unwrap(), (b"abcdef".to_vec(), End::Whole));
     }
-    assert_eq!(budget.used(), 6);
-    drop(filling);
-    assert_eq!(budget.used(), 0);
+    assert_eq!(budget.used(), 0, "it is on its way no longer");
+}
+
+#[tokio::test]
+async fn who_reads_slowly_keeps_nothing_from_being_fetched() {
+    let budget = Arc::new(Budget::new(1 << 20));
+    // Once in pieces that are kept as they are, and once in such that are put together.
+    for (size, count) in [(64 << 10, 8), (1000, 300)] {
+        let filling = Arc::new(Filling::new(None, 1 << 20, Arc::clone(&budget)));
+        let mut slow = [0, 1, count / 2].map(|already| (already, filling.follow().unwrap(), Vec::new()));
+        let mut sent = Vec::new();
+        for n in 0..count {
+            let piece = vec![n as u8; size];
+            assert!(filling.push(&piece).await);
+            sent.extend_from_slice(&piece);
+            for (already, reader, got) in &mut slow {
+                if n < *already {
+                    let Next::Piece(piece) = reader.next().await else { panic!("it came") };
+                    got.extend_from_slice(&piece);
+                }
+            }
+        }
+        assert!(budget.used() > 0);
+        let whole = filling.finish(End::Whole).unwrap();
+        drop(filling);
+        assert_eq!((budget.used(), whole.length()), (0, sent.len() as u64));
+        for (already, mut reader, mut got) in slow {
+            while let Next::Piece(piece) = reader.next().await {
+                got.extend_from_slice(&piece);
+            }
+            assert!(got == sent, "{already} of {count} came before the end");
+            assert!(matches!(reader.next().await, Next::End(End::Whole)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_goes_leaves_nobody_waiting() {
+    let filling = Arc::new(Filling::new(None, 100, Arc::new(Budget::new(100))));
+    let mut reader = filling.follow().unwrap();
+    let writer = super::body::Writer(Arc::clone(&filling));
+    writer.0.push(b"abc").await;
+    assert!(matches!(reader.next().await, Next::Piece(_)));
+    let waiting = tokio::spawn(async move { reader.next().await });
+    drop(writer);
+    assert!(matches!(waiting.await.unwrap(), Next::End(End::Broken)));
+    let whole = Arc::new(Filling::new(None, 100, Arc::new(Budget::new(100))));
+    let writer = super::body::Writer(Arc::clone(&whole));
+    assert!(whole.finish(End::Whole).is_some());
+    drop(writer);
+    assert!(matches!(whole.follow().unwrap().next().await, Next::End(End::Whole)));
+}
+
+#[test]
+fn what_is_replaced_is_not_evicted() {
+    let (store, empty) = (Store::new(ByteSize::mib(1)), HeaderMap::new());
+    let evicted = || store.counts.evicted.load(std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..100 {
+        store.put(&key("https://a/x"), object(&store, &[], &empty, b"x"), NOW);
+    }
+    assert_eq!((store.keys(), evicted()), (1, 0));
+    for n in 0..99 {
+        store.put(&key(&format!("https://a/{n}")), object(&store, &[], &empty, &[7; 32 << 10]), NOW);
+    }
+    assert!(store.keys() < 40);
+    assert_eq!(store.keys() as u64 + evicted(), 100);
 }
 
 #[tokio::test]
@@ -294,6 +357,23 @@ async fn below(store: &Arc<Store>, key: &Arc<Key>) -> Option<(Vec<u8>, bool)> {
     }
     let Body::Whole(whole) = &below.object.body else { panic!("it comes, and there is no place") };
     Some((whole.pieces().concat(), below.aged))
+}
+
+#[tokio::test]
+async fn who_looks_for_what_others_look_for_waits_for_a_moment_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, key) = (on_disk(folder.path(), ByteSize::mib(8)).await, key("https://a/x"));
+    let object = object_at(date::now(), (&store, &[]), &HeaderMap::new(), b"x");
+    store.disk().unwrap().offer(&key, &object, date::now());
+    until("it is written", || store.disk().unwrap().objects() == 1).await;
+    // Those that look are stuck, as on a disk that hangs.
+    let mut stuck = Vec::new();
+    for looking in &store.looking {
+        stuck.push(looking.lock().await);
+    }
+    assert!(below(&store, &key).await.is_none());
+    stuck.clear();
+    assert!(below(&store, &key).await.is_some());
 }
 
 #[tokio::test]

@@ -57,7 +57,8 @@ pub async fn run(
     }
     if let Some(fill) = cx.fill.as_ref().map(Arc::clone) {
         fill.note(cx);
-        fill.fail(rejection.as_ref().map_or(CLIENT_GONE, |rejection| rejection.code));
+        let is_broken = rejection.is_none() || reply::answered(session).is_some();
+        fill.fail(rejection.as_ref().map_or(CLIENT_GONE, |rejection| rejection.code), is_broken);
     }
     let Some(rejection) = rejection else {
         cx.cause = Some(CLIENT_GONE);

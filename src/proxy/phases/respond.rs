@@ -60,6 +60,7 @@ pub fn to_client(session: &mut Session, answer: &mut ResponseHeader, cx: &mut Re
     if let Some(fill) = &cx.fill {
         // What is each client's comes when each is served.
         fill.note(cx);
+        fallback::mark(answer, cx);
         return;
     }
     if let Some(value) = cx.visit.as_ref().and_then(|visit| visit.report.value()) {

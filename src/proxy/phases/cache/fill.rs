@@ -7,7 +7,7 @@ use crate::cache::rules::key::{self, Key};
 use crate::cache::rules::storing::{self, Asked, Storable, storable};
 use crate::cache::rules::{date, update};
 use crate::cache::store::Store;
-use crate::cache::store::body::{End, Filling, Follower, Whole};
+use crate::cache::store::body::{End, Filling, Follower, Writer};
 use crate::cache::store::flight::{Seat, Stage};
 use crate::cache::store::object::{self, Body, Object};
 use crate::listen::ConnInfo;
@@ -15,6 +15,7 @@ use crate::policy::cache::Settings;
 use crate::policy::context::PolicyContext;
 use crate::proxy::{RequestContext, reply};
 use crate::runtime::Snapshot;
+use crate::telemetry::metrics::Substitute;
 use crate::upstream::{Choice, Endpoint};
 use crate::values::RouteId;
 use bytes::Bytes;
@@ -40,6 +41,8 @@ const AHEAD: usize = 4;
 pub struct Fill {
     /// The exchange broke off: what came is not whole, whatever its framing says.
     broken: AtomicBool,
+    /// What came is the gateway's own word, or somebody's who stands in for the upstream: it is never kept.
+    stands_in: AtomicBool,
     told: Mutex<Told>,
 }
 
@@ -52,6 +55,7 @@ struct Told {
     connecting: Duration,
     attempts: u8,
     cause: Option<&'static str>,
+    substitute: Option<Substitute>,
 }
 
 impl Fill {
@@ -66,13 +70,23 @@ impl Fill {
             connecting: exchange.connecting,
             attempts: exchange.attempts,
             cause: cx.cause,
+            substitute: exchange.substitute,
         };
+        if exchange.substitute.is_some() {
+            self.stands_in.store(true, Ordering::Release);
+        }
     }
 
-    /// Notes that it failed, and why: what came so far is not whole.
-    pub fn fail(&self, cause: &'static str) {
-        self.broken.store(true, Ordering::Release);
+    /// Notes that it failed, and why; `broken` if something had come by then, which is not whole.
+    pub fn fail(&self, cause: &'static str, broken: bool) {
+        self.broken.fetch_or(broken, Ordering::AcqRel);
         self.told.lock().cause = Some(cause);
+    }
+
+    /// Notes that the gateway answers itself.
+    pub fn answer_ourselves(&self, cx: &RequestContext) {
+        self.note(cx);
+        self.stands_in.store(true, Ordering::Release);
     }
 
     /// Tells the request that began it how the exchange went.
@@ -87,6 +101,7 @@ impl Fill {
         cx.exchange.began = told.began;
         cx.exchange.connecting = told.connecting;
         cx.exchange.attempts = told.attempts;
+        cx.exchange.substitute = cx.exchange.substitute.or(told.substitute);
         cx.cause = cx.cause.or(told.cause);
     }
 }
@@ -158,6 +173,17 @@ impl Order {
     }
 }
 
+/// One that never begins, or ends in whatever way, lets nobody wait for it.
+impl Drop for Order {
+    fn drop(&mut self) {
+        let Some(seat) = &self.seat else { return };
+        if matches!(seat.flight.stage(), Stage::Asking) {
+            seat.flight.set(Stage::Failed(None));
+        }
+        self.store.flights.leave(seat);
+    }
+}
+
 /// Begins a flight. None, if that cannot be.
 pub(super) fn start(
     session: &mut Session,
@@ -182,7 +208,7 @@ pub(super) fn start(
     let (events, receiver) = mpsc::channel(AHEAD);
     let exchange = Exchange { asked: date::now(), answered: date::now() };
     let born = order.store.stamp();
-    let landing = Landing { order, settings, fill: Arc::clone(&fill), exchange, born, landed: false };
+    let landing = Landing { order, settings, fill: Arc::clone(&fill), exchange, born };
     tokio::spawn(async move {
         tokio::join!(prepared.run(), landing.drive(handle, events));
     });
@@ -228,7 +254,7 @@ fn subrequest(session: &mut Session, ctx: Ctx) -> Option<(PreparedSubrequest, Su
 }
 
 /// The authority as its key has it.
-fn authority(cx: &RequestContext) -> String {
+pub(super) fn authority(cx: &RequestContext) -> String {
     let mut text = String::with_capacity(cx.authority.len());
     key::push_authority(&mut text, cx.policy.scheme(), &cx.authority);
     text
@@ -275,19 +301,18 @@ pub(super) async fn arrival(
     }
 }
 
-/// The end of a flight: it takes what comes, and whatever happens lets nobody wait for ever.
+/// The end of a flight: it takes what comes.
 struct Landing {
     order: Order,
     settings: Settings,
     fill: Arc<Fill>,
     exchange: Exchange,
     born: u64,
-    landed: bool,
 }
 
 /// Where the body goes.
 enum Goes {
-    Shared(Arc<Object>, Arc<Filling>),
+    Shared(Arc<Object>, Writer),
     Private,
 }
 
@@ -314,7 +339,7 @@ impl Landing {
             match task {
                 HttpTask::Body(Some(piece), end) => {
                     let goes_on = match &body {
-                        Goes::Shared(_, filling) => filling.push(&piece).await,
+                        Goes::Shared(_, writer) => writer.0.push(&piece).await,
                         Goes::Private => events.send(Event::Piece(piece)).await.is_ok(),
                     };
                     if !goes_on {
@@ -332,13 +357,19 @@ impl Landing {
         match body {
             Goes::Private if is_whole => drop(events.send(Event::End).await),
             Goes::Private => {}
-            Goes::Shared(object, filling) => self.keep(&object, &filling, is_whole),
+            Goes::Shared(object, writer) => self.keep(&object, &writer.0, is_whole),
         }
     }
 
     /// What an answer is: for all, or for one.
-    async fn decide(&mut self, head: Box<ResponseHeader>, events: &mpsc::Sender<Event>) -> Goes {
+    async fn decide(&self, head: Box<ResponseHeader>, events: &mpsc::Sender<Event>) -> Goes {
         let has_no_body = matches!(head.status.as_u16(), 204 | 304);
+        if self.fill.stands_in.load(Ordering::Acquire) {
+            // It would be taken for the upstream's word long after that is well again.
+            self.land(Stage::Failed(Some(head.status.as_u16())));
+            let _ = events.send(Event::Head(head)).await;
+            return Goes::Private;
+        }
         match self.storable((head.status, &head.headers)) {
             Some(storable) => {
                 let declared = if has_no_body { Some(0) } else { storing::content_length(&head.headers) };
@@ -357,7 +388,7 @@ impl Landing {
                     self.note_in_vain();
                     Stage::Private
                 });
-                Goes::Shared(object, filling)
+                Goes::Shared(object, Writer(filling))
             }
             None => {
                 let status = head.status;
@@ -383,7 +414,7 @@ impl Landing {
     }
 
     /// What is kept is still good (RFC 9111 section 4.3.3).
-    async fn confirm(&mut self, head: &ResponseHeader, events: &mpsc::Sender<Event>) {
+    async fn confirm(&self, head: &ResponseHeader, events: &mpsc::Sender<Event>) {
         let Some(known) = self.order.known.clone() else { return };
         if !update::is_about(&head.headers, &known.head.headers) {
             self.order.store.replace(&self.order.key, &known, None);
@@ -417,7 +448,6 @@ impl Landing {
             }
             return;
         };
-        let whole: Arc<Whole> = Arc::new(whole);
         let object = Arc::new(object.with_body(Body::Whole(whole)));
         self.order.store.put(&self.order.key, object, date::now());
     }
@@ -426,20 +456,9 @@ impl Landing {
         self.order.store.flights.note_in_vain(&self.order.flight_key, date::now());
     }
 
-    fn land(&mut self, stage: Stage) {
-        self.landed = true;
+    fn land(&self, stage: Stage) {
         if let Some(seat) = &self.order.seat {
             seat.flight.set(stage);
         }
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        let Some(seat) = &self.order.seat else { return };
-        if !self.landed {
-            seat.flight.set(Stage::Failed(None));
-        }
-        self.order.store.flights.leave(seat);
     }
 }

@@ -5,6 +5,7 @@
 //! leaving ends it. The client that began it, and all that come meanwhile, follow it from its first byte.
 //! Answers that turn out to be for one client alone let the others go on at once, by themselves.
 
+mod caller;
 mod fill;
 mod purge;
 mod serve;
@@ -22,6 +23,7 @@ use crate::cache::store::body::Follower;
 use crate::cache::store::flight::{Boarding, Stage};
 use crate::cache::store::object::Object;
 use crate::cache::store::{Below, Found, Store};
+use crate::message::hop_by_hop;
 use crate::policy::cache::Cache;
 use crate::policy::context::HeaderEdit;
 use crate::policy::shared::cel::Facts;
@@ -100,10 +102,12 @@ pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestConte
     if session.req_header().method.as_str() == "PURGE" {
         return purge::by_method(gateway, session, cx, (cache, &store)).await;
     }
+    // HTTP/2 needs no field to say that a body comes.
+    let comes = session.is_http2() && !session.as_downstream_mut().is_body_done();
     let key = Arc::new(key_of(session.req_header(), cx, cache));
     let request = session.req_header();
     let directives = RequestDirectives::of(&request.headers);
-    let forward = passes(request, cx, (cache, &directives));
+    let forward = passes(request, cx, (cache, &directives), comes);
     let report = Report { forward, ..Report::default() };
     cx.visit = Some(Box::new(Visit { store: Arc::clone(&store), key: Arc::clone(&key), report, fill: None }));
     if forward.is_some() {
@@ -121,12 +125,19 @@ fn passes(
     request: &RequestHeader,
     cx: &RequestContext,
     (cache, directives): (&Cache, &RequestDirectives),
+    body_comes: bool,
 ) -> Option<Forward> {
     if request.method != Method::GET && request.method != Method::HEAD {
         return Some(Forward::Method);
     }
     let no_store = directives.no_store && cache.settings.obeys_requests;
-    let is_odd = cx.upgrade || has_body(&request.headers) || says_another_request(&request.headers);
+    let is_odd = cx.upgrade
+        || body_comes
+        || cx.held.is_some()
+        || has_body(&request.headers)
+        || says_another_request(&request.headers)
+        // The key would have what the upstream does not get to see.
+        || hop_by_hop::takes_more_away(&request.headers);
     let is_bypassed = || cache.has_condition() && cache.is_bypassed(&Facts::new(request, &cx.policy));
     (no_store || is_odd || is_bypassed()).then_some(Forward::Bypass)
 }
@@ -157,12 +168,7 @@ fn key_of(request: &RequestHeader, cx: &RequestContext, cache: &Cache) -> Key {
     let principal = cx.policy.principal.as_deref();
     let consumer = principal.and_then(|principal| principal.consumer.as_deref());
     let tenant = consumer.and_then(|consumer| consumer.tenant.as_deref()).unwrap_or_default();
-    let caller = principal.map(|principal| match (consumer, &principal.provider) {
-        (Some(consumer), _) => format!("consumer {}", consumer.name),
-        // A subject is one provider's word.
-        (None, Some(provider)) => format!("{provider} {}", principal.subject),
-        (None, None) => format!("{} {}", principal.method.as_str(), principal.subject),
-    });
+    let caller = cache.settings.by_caller.then(|| caller::of(request, principal)).flatten();
     let parts = Parts {
         scheme: cx.policy.scheme(),
         authority: &cx.authority,
@@ -292,7 +298,10 @@ async fn look(
             Boarding::Follow(flight) => {
                 let landed = tokio::time::timeout(guest.patience, flight.landed()).await;
                 match landed.unwrap_or(Stage::Private) {
-                    Stage::Answer(object) if is_for(&object, session.req_header()) => {
+                    Stage::Answer(object)
+                        if is_for(&object, session.req_header())
+                            && !guest.store.is_purged(&guest.key, &object) =>
+                    {
                         if let Some(visit) = &mut cx.visit {
                             visit.report.collapsed = true;
                         }
@@ -300,6 +309,11 @@ async fn look(
                             return Ok(true);
                         }
                         return Ok(false);
+                    }
+                    // It was asked for before a purge, and is none for those that come after it.
+                    Stage::Answer(object) if guest.store.is_purged(&guest.key, &object) => {
+                        guest.store.flights.retire(&flight_key, &flight);
+                        continue;
                     }
                     // It was for others: what varies is known now.
                     Stage::Answer(_) => continue,
@@ -394,10 +408,16 @@ async fn hit(
     object: &Arc<Object>,
     place: Option<Follower>,
 ) -> Result<bool> {
-    if let Some(visit) = &mut cx.visit {
-        visit.report = Report { hit: true, ..Report::default() };
+    let before = cx
+        .visit
+        .as_mut()
+        .map(|visit| std::mem::replace(&mut visit.report, Report { hit: true, ..Report::default() }));
+    let is_served = serve::shared(session, cx, object, place).await?;
+    if let (false, Some(visit), Some(before)) = (is_served, &mut cx.visit, before) {
+        // The upstream answers it after all.
+        visit.report = Report { forward: before.forward.or(Some(Forward::UriMiss)), ..before };
     }
-    serve::shared(session, cx, object, place).await
+    Ok(is_served)
 }
 
 /// RFC 9111 section 5.2.1.7.

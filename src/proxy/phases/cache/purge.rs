@@ -88,6 +88,13 @@ pub fn hear_of(request: &RequestHeader, answer: &ResponseHeader, (cx, visit): (&
         return;
     }
     let Some(cache) = policy(&cx.snapshot, cx) else { return };
+    let asked = request.uri.query();
+    let is_as_keyed = key::query(asked, &cache.settings.query).as_deref() == asked
+        && *super::fill::authority(cx) == *cx.authority;
+    if !is_as_keyed {
+        // What is in no key has been seen by the upstream: its answer is nobody else's.
+        return;
+    }
     let Found::Object { object, .. } = visit.store.find(visit.key.as_str(), &request.headers) else { return };
     let Body::Whole(whole) = &object.body else { return };
     let stored = &object.head.headers;

@@ -29,6 +29,10 @@ pub(super) async fn shared(
     let mut headers = HeaderMap::clone(&object.head.headers);
     storing::set_age(&mut headers, object.head.terms.age(now));
     let mut status = object.head.status;
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110 section 8.6: not even zero.
+        headers.remove(CONTENT_LENGTH);
+    }
     let outcome = match status {
         StatusCode::OK => conditional::evaluate(&request.method, &request.headers, &headers),
         _ => Outcome::Proceed,
@@ -52,6 +56,8 @@ pub(super) async fn shared(
             {
                 let ranges = range::parse(&request.headers, whole.length());
                 parts(whole, ranges, (&mut status, &mut headers))
+            } else if status == StatusCode::NO_CONTENT {
+                Content::None
             } else {
                 headers.insert(CONTENT_LENGTH, whole.length().into());
                 all(whole)
