@@ -267,7 +267,8 @@ def main():
         "machine": describe(), "versions": versions(options), "rounds": options.rounds, "seconds": options.seconds,
         "scenarios": [],
     }
-    kept = earlier(options.json) if options.scenarios else []
+    before = {one["name"]: one for one in earlier(options.json)}
+    kept = before.values() if options.scenarios else []
     with tempfile.TemporaryDirectory(prefix="compare-") as work:
         run = Compare(options, pathlib.Path(work))
         for scenario in scenarios():
@@ -278,7 +279,10 @@ def main():
             except CannotRun as why:
                 result = {"name": scenario.name, "title": scenario.title, "note": scenario.note, "reason": str(why), "proxies": {}}
             result |= {"date": record["date"], "rounds": options.rounds, "seconds": options.seconds}
-            record["scenarios"].append(result)
+            if scenario.name in before:
+                result["before"] = report.run_before(before[scenario.name])
+            # It takes the place of what was kept of it.
+            record["scenarios"] = [one for one in record["scenarios"] if one["name"] != scenario.name] + [result]
             # What there is so far, in case the run does not come to its end.
             merge(record, kept)
             options.json.write_text(json.dumps(record, indent=1) + "\n")

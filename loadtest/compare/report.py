@@ -40,6 +40,41 @@ def halves_differ(found):
     return abs(first - last) / min(first, last) if min(first, last) > 0 else None
 
 
+def all_ratios(scenario):
+    """{proxy: {other: the median of the rounds' ratios}}"""
+    key, measured = figure(scenario), {name: one for name, one in scenario["proxies"].items() if one.get("rounds")}
+    found = {}
+    for name, entry in measured.items():
+        for other in BESIDE:
+            if other in measured and other != name and (each := ratios(entry, measured[other], key)):
+                found.setdefault(name, {})[other] = round(statistics.median(each), 3)
+    return found
+
+
+def run_before(scenario):
+    """What the next run of a scenario is held against."""
+    return {"date": scenario["date"], "ratios": all_ratios(scenario)}
+
+
+def agreement(scenario):
+    """Whether this run and the one before agree, in a sentence; nothing if there was none."""
+    before, now = scenario.get("before"), all_ratios(scenario)
+    pairs = [
+        (f"{name} to {other}", then, now[name][other])
+        for name, others in (before or {"ratios": {}})["ratios"].items()
+        for other, then in others.items()
+        if other in now.get(name, {})
+    ]
+    if not pairs:
+        return None
+    apart = [f"{what} ({then:.2f} then, {value:.2f} now)" for what, then, value in pairs
+             if abs(then - value) / min(then, value) > APART]
+    if not apart:
+        return f"All {len(pairs)} ratios are within 10 % of those of the run before ({before['date']})."
+    return (f"{len(apart)} of {len(pairs)} ratios are more than 10 % from those of the run before ({before['date']}): "
+            + ", ".join(apart) + ".")
+
+
 def spread(found, form):
     """Median (least to most)."""
     middle = form.format(statistics.median(found))
@@ -72,6 +107,8 @@ def table(scenario):
     lines.append("")
     if unsteady:
         lines += ["Not steady, the halves of the rounds are more than 10 % apart: " + ", ".join(unsteady) + ".", ""]
+    if said := agreement(scenario):
+        lines += [said, ""]
     reasons = [f"{name}: {entry['reason']}" for name, entry in scenario["proxies"].items() if "reason" in entry]
     if "reason" in scenario:
         reasons.append(scenario["reason"])
