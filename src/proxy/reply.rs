@@ -85,7 +85,12 @@ pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: 
         return session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await.map(drop);
     }
     session.write_response_header(Box::new(head), false).await?;
-    session.write_response_body(Some(body), true).await
+    session.write_response_body(Some(body), true).await?;
+    if cx.fill.is_some() {
+        // The end of a piece is not passed on to a flight, and after a failure Pingora does not end it either.
+        session.as_downstream_mut().finish_body().await?;
+    }
+    Ok(())
 }
 
 /// What is sent of an answer that is kept, or comes.
