@@ -67,7 +67,7 @@ upstreams:
   sockets: {{ endpoints: ["127.0.0.1:{ports["echo"]}"] }}
 routes:
   sockets: {{ match: {{ path: /socket }}, upgrades: [websocket], to: sockets }}
-  plain: {{ match: {{ path: "/plain/*" }}, policies: {{ rate_limit: {{ key: client_ip, rate: 100000/d }}, quota: {{ key: client_ip, max: 1000000/day }} }}, to: origin }}
+  plain: {{ match: {{ path: "/plain/*" }}, policies: {{ rate_limit: {{ key: client_ip, rate: 100000000/d }}, quota: {{ key: client_ip, max: 1000000/day }} }}, to: origin }}
   full:
     match: {{ path: "/full/{{id}}" }}
     policies:
