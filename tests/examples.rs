@@ -854,6 +854,18 @@ const EXAMPLES: &[Example] = &[
         },
     },
     Example {
+        // No Redis is there: it shows what a gateway does by itself.
+        name: "quota-shared.yaml",
+        asks: &[
+            ask("web", "GET /reports", 200, &["ratelimit-policy: \"client_ip\";q=3;w="]),
+            ask("web", "GET /exports", 503, &["limit_unavailable"]),
+        ],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            wait_until("three a month are used up", || client.get("a", "/reports", "").status == 429);
+        },
+    },
+    Example {
         name: "quota.yaml",
         asks: &[
             ask(

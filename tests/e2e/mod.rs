@@ -31,6 +31,7 @@ mod pairs;
 mod policies;
 mod protocols;
 mod quota;
+mod quota_shared;
 mod rate_limit;
 mod rate_limit_shared;
 mod refusals;

@@ -2,11 +2,13 @@
 
 use super::config::{QuotaConfig, WindowConfig};
 use super::count::{Millis, Window};
+use super::shared::Shared;
 use super::store::{Ask, Digest};
 use crate::policy::context::PolicyContext;
 use crate::policy::shared::cost::Cost;
 use crate::policy::shared::fields::FieldsConfig;
 use crate::policy::shared::key::Key;
+use crate::policy::shared::store_failure::OnFailure;
 use crate::policy::{CompileEnv, at};
 use crate::telemetry::metrics::LimitMetrics;
 use crate::values::{ConfigPath, Finding, Name, Period, Problem, Quota, Zone};
@@ -33,6 +35,9 @@ pub struct Allowance {
     shadow: bool,
     fields: FieldsConfig,
     metrics: Arc<LimitMetrics>,
+    /// The store that counts, by its name, and how it is asked.
+    shared: Option<(Name, Arc<Shared>)>,
+    on_failure: OnFailure,
 }
 
 impl Allowance {
@@ -69,6 +74,13 @@ impl Allowance {
                 .remedy("give a plan `quota: 10000/day`, or the policy a `max` of its own");
             found.push(at("plan", problem));
         }
+        let shared = config.shared.as_ref().and_then(|name| match env.stores.get(name) {
+            Ok(store) => Some((name.clone(), Arc::new(Shared::new(store)))),
+            Err(problem) => {
+                found.extend(problem.map(|problem| at("shared", problem)));
+                None
+            }
+        });
         let (true, Ok(key), Ok(cost)) = (found.is_empty(), key, cost) else { return Err(found) };
         let name: Box<str> = config.name.as_ref().map_or_else(|| key.as_str(), Name::as_str).into();
         let place = env.place.borrow();
@@ -84,7 +96,23 @@ impl Allowance {
             (Window::new(period, &config.zone, rolling), format!("{id}/{how}/{period}").into())
         });
         let (max, zone, shadow, fields) = (config.max, config.zone.clone(), config.shadow, config.fields);
-        Ok(Self { name, key, id, max, plans, windows, rolling, zone, cost, shadow, fields, metrics })
+        let on_failure = config.on_failure;
+        Ok(Self {
+            name,
+            key,
+            id,
+            max,
+            plans,
+            windows,
+            rolling,
+            zone,
+            cost,
+            shadow,
+            fields,
+            metrics,
+            shared,
+            on_failure,
+        })
     }
 
     /// What this request asks of it, and for which period; `None` if it does not concern it.
@@ -149,6 +177,15 @@ impl Allowance {
         &self.metrics
     }
 
+    /// The store that counts, by its name, and how it is asked.
+    pub(super) const fn shared(&self) -> Option<&(Name, Arc<Shared>)> {
+        self.shared.as_ref()
+    }
+
+    pub(super) const fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
     pub(super) const fn id(&self) -> &Arc<str> {
         &self.id
     }
@@ -195,6 +232,9 @@ impl Allowance {
         }
         if *self.name != *self.key.as_str() {
             text.push_str(&format!(", by {}", self.key.as_str()));
+        }
+        if let Some((store, _)) = &self.shared {
+            text.push_str(&format!(", together in `{store}`"));
         }
         if self.shadow {
             text.push_str(", only counted");

@@ -4,6 +4,7 @@ use crate::policy::shared::cost::CostConfig;
 use crate::policy::shared::fields::FieldsConfig;
 use crate::policy::shared::key::{KeyConfig, PartConfig};
 use crate::policy::shared::list::{Listed, OneOrMany};
+use crate::policy::shared::store_failure::OnFailure;
 use crate::values::{Name, Quota, Zone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,13 @@ pub struct QuotaConfig {
     pub cost: CostConfig,
     /// Whether it only counts whom it would refuse. Default false.
     pub shadow: bool,
+    /// The name of a store in `stores`, where all gateways that have this quota count together. Default: each
+    /// gateway counts by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Name>,
+    /// What becomes of requests while the store does not answer in time. With `local`, the default, a gateway goes on
+    /// from what it knew to be used.
+    pub on_failure: OnFailure,
     /// Which answers have `RateLimit` and `RateLimit-Policy`. Default `refused`.
     pub fields: FieldsConfig,
 }
@@ -70,6 +78,8 @@ impl Default for QuotaConfig {
             zone: Zone::default(),
             cost: CostConfig::default(),
             shadow: false,
+            shared: None,
+            on_failure: OnFailure::default(),
             fields: FieldsConfig::default(),
         }
     }

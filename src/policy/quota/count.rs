@@ -6,6 +6,7 @@
 //! as the period, wherever it begins, and a unit comes back at most a thirtieth of the period later than it
 //! could.
 
+use super::parts::{PARTS, Parts};
 use crate::values::{Period, Zone};
 use arc_swap::ArcSwap;
 use jiff::civil::{Date, Weekday};
@@ -14,9 +15,6 @@ use std::sync::Arc;
 
 /// Milliseconds since 1970.
 pub type Millis = u64;
-
-/// Parts of a rolling period, besides the one that has begun.
-pub const PARTS: usize = 30;
 
 /// What time zones may differ by: a count that ends later than its period by more is of another clock.
 const APART: Millis = 26 * 3_600_000;
@@ -77,17 +75,6 @@ pub enum Count {
     Rolling(Box<Parts>),
 }
 
-/// What was used in the last parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parts {
-    /// The part that has begun, since 1970.
-    newest: u64,
-    /// How long one is.
-    length: Millis,
-    /// By part, modulo their number.
-    used: [u64; PARTS + 1],
-}
-
 impl Window {
     /// Those of a quota.
     pub fn new(period: Period, zone: &Zone, rolling: bool) -> Self {
@@ -122,6 +109,27 @@ impl Window {
         match (self, at.period) {
             (Self::Calendar { .. }, Place::Calendar(span)) => (span.end - span.start).div_ceil(1000),
             (Self::Calendar { period, .. } | Self::Rolling(period), _) => period.seconds(),
+        }
+    }
+}
+
+impl At {
+    /// As a store is told: `c`, the period's end and start; or `r`, the length of a part and nothing.
+    pub(super) const fn written(self) -> (&'static str, u64, u64) {
+        match self.period {
+            Place::Calendar(span) => ("c", span.end, span.start),
+            Place::Rolling { length, .. } => ("r", length, 0),
+        }
+    }
+
+    /// True if what was used at this moment still counts at another one.
+    pub(super) const fn counts_at(self, now: Self) -> bool {
+        match (self.period, now.period) {
+            (Place::Calendar(then), Place::Calendar(now)) => then.end == now.end,
+            (Place::Rolling { part: then, length }, Place::Rolling { part, length: same }) => {
+                length == same && part.saturating_sub(then) <= PARTS as u64
+            }
+            _ => false,
         }
     }
 }
@@ -337,59 +345,5 @@ impl Count {
             Self::Calendar { .. } => 0,
             Self::Rolling(_) => size_of::<Parts>(),
         }
-    }
-}
-
-impl Parts {
-    const fn place(part: u64) -> usize {
-        (part % (PARTS as u64 + 1)) as usize
-    }
-
-    /// True if what was used in this part still counts.
-    const fn counts(&self, part: u64) -> bool {
-        part <= self.newest && self.newest - part <= PARTS as u64
-    }
-
-    fn cell(&mut self, part: u64) -> &mut u64 {
-        &mut self.used[Self::place(part)]
-    }
-
-    /// Goes on to this part, and tells what is used.
-    fn roll(&mut self, part: u64) -> u64 {
-        let ahead = self.newest.saturating_sub(part);
-        if ahead > PARTS as u64 || part - part.min(self.newest) > PARTS as u64 {
-            // A clock that was put back by more than a period, or a silence of one.
-            self.used = [0; PARTS + 1];
-            self.newest = part;
-        }
-        while self.newest < part {
-            self.newest += 1;
-            let newest = self.newest;
-            *self.cell(newest) = 0;
-        }
-        self.used.iter().fold(0, |sum, used| sum.saturating_add(*used))
-    }
-
-    /// What is used at this moment.
-    pub fn used_at(&mut self, now: Millis) -> u64 {
-        self.roll(now / self.length.max(1))
-    }
-
-    /// When all of it will be back.
-    pub const fn empty_at(&self) -> Millis {
-        self.newest.saturating_add(PARTS as u64 + 1).saturating_mul(self.length)
-    }
-
-    /// When so much will have come back, in milliseconds since 1970; all of it, if it is not more.
-    fn back(&self, excess: u64) -> Millis {
-        let mut left = excess;
-        let first = self.newest.saturating_sub(PARTS as u64);
-        for part in first..=self.newest {
-            left = left.saturating_sub(self.used[Self::place(part)]);
-            if left == 0 {
-                return part.saturating_add(PARTS as u64 + 1).saturating_mul(self.length);
-            }
-        }
-        self.newest.saturating_add(PARTS as u64 + 1).saturating_mul(self.length)
     }
 }

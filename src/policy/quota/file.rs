@@ -99,7 +99,7 @@ impl Line {
         }
         let count = Count::read(self.part, &self.used)?;
         let Self { quota, label, max, touched, .. } = self;
-        Some((digest, Entry { quota, label, count, max, touched }))
+        Some((digest, Entry { quota, label, count, max, touched, untold: None }))
     }
 }
 

@@ -9,14 +9,17 @@
 //!
 //! All quotas have to admit a request, and whichever refuses it, it costs nothing at the others, nor at rate
 //! limits. What is used outlives reloads, plans that change, upgrades and restarts: it is in a file
-//! ([`file`]), which is at most a second old.
+//! ([`file`]), which is at most a second old; or in a store that several gateways count in ([`shared`]).
 
 mod allowance;
 mod carried;
 mod config;
 pub mod count;
 pub mod file;
+mod parts;
+mod shared;
 mod store;
+mod together;
 mod usage;
 
 #[cfg(test)]
@@ -30,7 +33,7 @@ pub use usage::{PAGE, Wanted};
 use super::context::PolicyContext;
 use super::shared::fields::{Fields, Told};
 use super::shared::list::Listed as _;
-use super::{CompileEnv, Policy, Step};
+use super::{CompileEnv, Policy, Step, Verdict};
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Period, Problem};
 use count::{At, Millis};
@@ -38,6 +41,7 @@ use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use store::{Ask, Digest, Outcome};
+use together::Remote;
 
 /// [`QuotasConfig`], compiled.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub struct Mark {
     refused: Option<Millis>,
     /// What the answer says of its cost has been read.
     settled: bool,
+    /// Where it was taken, if that was not here.
+    remote: Option<Box<Remote>>,
 }
 
 impl Policy for Quotas {
@@ -95,6 +101,16 @@ impl Policy for Quotas {
                 Err(wrong) => found.extend(wrong.into_iter().map(|finding| finding.under(&path))),
             }
         }
+        let mut stores = all.iter().filter_map(|quota| quota.shared().map(|(name, _)| name));
+        if let Some(first) = stores.next()
+            && let Some(other) = stores.find(|other| *other != first)
+        {
+            let problem = Problem::new(format!(
+                "quotas in the stores `{first}` and `{other}`, which cannot decide together"
+            ))
+            .remedy("name one store for all of them");
+            found.push(Finding::error(ConfigPath::root(), problem));
+        }
         if !found.is_empty() {
             return Err(found);
         }
@@ -102,26 +118,28 @@ impl Policy for Quotas {
     }
 
     fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
-        let now = now();
-        if let Err(rejection) = self.take(head, cx, now) {
+        if let Err(rejection) = self.take_here(head, cx) {
             return Step::Reject(rejection);
         }
-        for quota in self.all.iter().filter(|quota| quota.is_shadow()) {
-            let Some((ask, period)) = quota.ask(head, cx, now) else { continue };
-            let mark = Mark::new(&ask, period);
-            if self.store.take(std::slice::from_ref(&ask), |_| quota.label(head, cx)) == Outcome::Admitted {
-                quota.metrics().admitted();
-                cx.quotas.push(mark);
-            } else {
-                quota.metrics().would_refuse();
-            }
+        if self.all.iter().any(|quota| quota.shared().is_some() && !quota.is_shadow()) {
+            return Step::Wait(Box::pin(async move {
+                let decided = self.take_there(head, cx).await;
+                decided.map_or_else(Verdict::Reject, |()| {
+                    self.try_shadows(head, cx);
+                    Verdict::Continue
+                })
+            }));
         }
+        self.try_shadows(head, cx);
         Step::Continue
     }
 
     fn give_back(&self, cx: &mut PolicyContext) {
         for mark in cx.quotas.iter_mut().filter(|mark| mark.taken > 0 && self.of(mark).is_some()) {
-            self.store.give_back(&mark.digest, mark.at, mark.taken);
+            match &mark.remote {
+                Some(remote) => remote.adjust(mark.at, (mark.taken, 0)),
+                None => self.store.give_back(&mark.digest, mark.at, mark.taken),
+            }
             mark.taken = 0;
         }
     }
@@ -145,14 +163,24 @@ impl Policy for Quotas {
 }
 
 impl Quotas {
-    /// Takes from all, or refuses.
-    fn take(&self, head: &RequestHeader, cx: &mut PolicyContext, now: Millis) -> Result<(), Box<Rejection>> {
-        let asked = self.all.iter().filter(|quota| !quota.is_shadow());
-        let asked = asked.filter_map(|quota| Some((quota, quota.ask(head, cx, now)?)));
-        let mut quotas = Vec::with_capacity(self.all.len());
-        let mut asks: Vec<Ask<'_>> = Vec::with_capacity(self.all.len());
-        let mut marks = Vec::with_capacity(self.all.len());
-        for (quota, (ask, period)) in asked {
+    /// From those that this gateway counts by itself.
+    fn take_here(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
+        let asked = self.all.iter().filter(|quota| !quota.is_shadow() && quota.shared().is_none());
+        self.take(asked.collect(), head, cx, |_| {})
+    }
+
+    /// Takes from all of these, or refuses; `taken` sees what was asked and admitted.
+    fn take(
+        &self,
+        of: Vec<&Allowance>,
+        head: &RequestHeader,
+        cx: &mut PolicyContext,
+        taken: impl Fn(&Ask<'_>),
+    ) -> Result<(), Box<Rejection>> {
+        let now = now();
+        let (mut quotas, mut asks, mut marks) = (Vec::new(), Vec::<Ask<'_>>::new(), Vec::new());
+        for quota in of {
+            let Some((ask, period)) = quota.ask(head, cx, now) else { continue };
             marks.push(Mark::new(&ask, period));
             quotas.push(quota);
             asks.push(ask);
@@ -164,17 +192,27 @@ impl Quotas {
         let outcome = self.store.take(&asks, label);
         let Outcome::Refused { by, wait } = outcome else {
             quotas.iter().for_each(|quota| quota.metrics().admitted());
+            asks.iter().for_each(taken);
             cx.quotas.extend(marks);
             return Ok(());
         };
-        for (at, mut mark) in marks.into_iter().enumerate() {
-            mark.taken = 0;
-            mark.refused = Some(if at == by { wait } else { 0 });
-            cx.quotas.push(mark);
+        cx.quotas.extend(Mark::refused(marks, (by, wait)));
+        Err(refuse(quotas.get(by).copied(), wait))
+    }
+
+    /// Those that only count, each by what this gateway sees.
+    fn try_shadows(&self, head: &RequestHeader, cx: &mut PolicyContext) {
+        let now = now();
+        for quota in self.all.iter().filter(|quota| quota.is_shadow()) {
+            let Some((ask, period)) = quota.ask(head, cx, now) else { continue };
+            let mark = Mark::new(&ask, period);
+            if self.store.take(std::slice::from_ref(&ask), |_| quota.label(head, cx)) == Outcome::Admitted {
+                quota.metrics().admitted();
+                cx.quotas.push(mark);
+            } else {
+                quota.metrics().would_refuse();
+            }
         }
-        let by = quotas.get(by);
-        by.into_iter().for_each(|quota| quota.metrics().refused());
-        Err(Box::new(refusal(by.map_or("", |quota| quota.name()), wait)))
     }
 
     fn of(&self, mark: &Mark) -> Option<&Allowance> {
@@ -189,7 +227,9 @@ impl Quotas {
         let Some(cost) = quota.cost().told(answer) else { return };
         let cost = cost.min(mark.max);
         mark.settled = true;
-        if cost < mark.taken {
+        if let Some(remote) = &mut mark.remote {
+            remote.settle(mark.at, (mark.taken, cost));
+        } else if cost < mark.taken {
             self.store.give_back(&mark.digest, mark.at, mark.taken - cost);
         } else if cost > mark.taken {
             self.store.charge(&mark.digest, quota.window(mark.period).at(now), cost - mark.taken);
@@ -201,8 +241,10 @@ impl Quotas {
     /// there is more, or as much as a refused request asked for.
     fn told(&self, quota: &Allowance, mark: &Mark, now: Millis) -> Told {
         let window = quota.window(mark.period);
+        let now = mark.remote.as_ref().map_or(now, |remote| remote.now());
         let at = window.at(now);
-        let state = self.store.state(&mark.digest, at);
+        let here = || self.store.state(&mark.digest, at);
+        let state = mark.remote.as_ref().map_or_else(here, |remote| remote.state);
         let more = state.more_at.map(|then| then.saturating_sub(now));
         let wait = mark.refused.filter(|wait| *wait > 0).map(|wait| (mark.at.now + wait).saturating_sub(now));
         Told {
@@ -230,8 +272,20 @@ impl Mark {
             taken: ask.cost,
             refused: None,
             settled: false,
+            remote: None,
         }
     }
+
+    /// Of a request that one of them refuses.
+    fn refused(marks: Vec<Self>, (by, wait): (usize, Millis)) -> impl Iterator<Item = Self> {
+        let of = move |(at, mark)| Self { taken: 0, refused: Some(if at == by { wait } else { 0 }), ..mark };
+        marks.into_iter().enumerate().map(of)
+    }
+}
+
+fn refuse(by: Option<&Allowance>, wait: Millis) -> Box<Rejection> {
+    by.into_iter().for_each(|quota| quota.metrics().refused());
+    Box::new(refusal(by.map_or("", Allowance::name), wait))
 }
 
 fn refusal(by: &str, wait: Millis) -> Rejection {

@@ -48,6 +48,8 @@ pub(super) struct Entry {
     pub max: u64,
     /// When something was used last.
     pub touched: Millis,
+    /// What was used while the store that counts could not be asked, and is still to be told to it; and when.
+    pub untold: Option<(At, u64)>,
 }
 
 /// What a request asks of a quota.
@@ -180,6 +182,7 @@ impl Store {
                 count: Count::new(ask.at),
                 max: ask.max,
                 touched: ask.at.now,
+                untold: None,
             }),
         }
     }
@@ -202,12 +205,45 @@ impl Store {
         }
     }
 
+    /// Knows from the store that counts what a key has used, for whoever asks this gateway. Answers what that
+    /// store was not told yet, and counts as told from now on.
+    pub(super) fn know(
+        &self,
+        ask: &Ask<'_>,
+        used: u64,
+        label: impl FnOnce() -> Box<str>,
+    ) -> Option<(At, u64)> {
+        let mut part = self.parts[self.place(&ask.digest)].lock();
+        if used == 0 && !part.keys.contains_key(&ask.digest) {
+            return None;
+        }
+        let entry = self.entry(&mut part, ask, label);
+        let untold = entry.untold.take().filter(|(at, _)| at.counts_at(ask.at));
+        entry.count = Count::new(ask.at);
+        entry.count.add(used.saturating_add(untold.map_or(0, |(_, more)| more)));
+        entry.touched = ask.at.now;
+        part.is_changed = true;
+        untold
+    }
+
+    /// Notes what was taken while the store that counts could not be asked.
+    pub(super) fn note_untold(&self, ask: &Ask<'_>) {
+        let mut part = self.parts[self.place(&ask.digest)].lock();
+        if let Some(entry) = part.keys.get_mut(&ask.digest) {
+            let before = entry.untold.filter(|(at, _)| at.counts_at(ask.at)).map_or(0, |(_, more)| more);
+            entry.untold = Some((ask.at, before.saturating_add(ask.cost.min(ask.max))));
+        }
+    }
+
     /// Adds to what a key has used, whatever it has left.
     pub fn charge(&self, digest: &Digest, at: At, more: u64) {
         let mut part = self.parts[self.place(digest)].lock();
         if let Some(entry) = part.keys.get_mut(digest) {
             entry.count.used(at);
             entry.count.add(more);
+            if let Some((_, untold)) = &mut entry.untold {
+                *untold = untold.saturating_add(more);
+            }
             part.is_changed = true;
         }
     }
@@ -217,6 +253,9 @@ impl Store {
         let mut part = self.parts[self.place(digest)].lock();
         if let Some(entry) = part.keys.get_mut(digest) {
             entry.count.give_back(taken_at, cost);
+            if let Some((_, untold)) = &mut entry.untold {
+                *untold = untold.saturating_sub(cost);
+            }
             part.is_changed = true;
         }
     }

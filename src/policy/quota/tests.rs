@@ -1,5 +1,6 @@
-use super::count::{At, Count, Millis, PARTS, Window};
+use super::count::{At, Count, Millis, Window};
 use super::file::{Keep, Loaded, Saved};
+use super::parts::PARTS;
 use super::store::{Ask, Digest, Outcome, Store, now};
 use crate::retained::Carried as _;
 use crate::values::{Period, Zone};

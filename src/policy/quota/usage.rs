@@ -49,10 +49,12 @@ fn shown(id: &str, mut entry: Entry, now: Millis) -> Value {
         Count::Rolling(parts) => (parts.used_at(now), "rolling", parts.empty_at()),
     };
     let second = |millis: Millis| i64::try_from(millis / 1000).ok();
-    let resets = second(resets).and_then(|second| jiff::Timestamp::from_second(second).ok());
+    let time = |second: i64| jiff::Timestamp::from_second(second).ok();
+    let resets = second(resets).and_then(time);
     json!({
         "id": id, "quota": name, "by": key, "place": place, "for": entry.label, "window": window,
         "used": used, "max": entry.max, "left": entry.max.saturating_sub(used),
         "all_back_at": resets.map(|at| at.to_string()),
+        "last_asked_at": second(entry.touched).and_then(time).map(|at| at.to_string()),
     })
 }
