@@ -23,7 +23,7 @@ from machine import free_ports  # noqa: E402
 from world import until  # noqa: E402
 
 # Routes without a limit, with one that the gateway decides, with one in Redis: what a decision costs.
-PRICED = {"free": "", "here": "rate_limit: { key: route, rate: 1000000/s }", "there": "rate_limit: { key: route, rate: 1000000/s, shared: main }"}
+PRICED = {"free": "", "here": "rate_limit: { key: route, rate: 1000000/s }", "there": "rate_limit: { key: route, rate: 1000000/s, shared: main }", "leased": "rate_limit: { key: route, rate: 1000000/s, shared: main, lease: 100 }"}
 RATE, MODES = 200, ("local", "allow", "deny")
 # Clients for each gateway, and the pause after each answer: well over the limits, well under what fits.
 CLIENTS, PAUSE = 6, 0.008
@@ -230,7 +230,7 @@ def main():
             print("\n| CPU of a request, us | user | system | both | more than without |")
             print("| --- | ---: | ---: | ---: | ---: |")
             priced = prices(webs[0], gateways[0].pid, 2)
-            for name, what in (("free", "no limit"), ("here", "a limit of the gateway's own"), ("there", "one in Redis")):
+            for name, what in (("free", "no limit"), ("here", "a limit of the gateway's own"), ("there", "one in Redis"), ("leased", "one in Redis, leased by 100")):
                 user, system = priced[name]
                 more = user + system - sum(priced["free"])
                 print(f"| {what} | {user:.1f} | {system:.1f} | {user + system:.1f} | {more:.1f} |")

@@ -6,6 +6,7 @@ use crate::cache::store::Store;
 use crate::listen::{Counters, HandshakeFailure, Refusal};
 use crate::outbound::redis;
 use crate::policy::quota;
+use crate::policy::rate_limit::Leases;
 use crate::policy::shared::gcra;
 use crate::policy::shared::in_flight::InFlight;
 use crate::retained::Retained;
@@ -38,7 +39,8 @@ pub(super) fn limits(in_force: &InForce, retained: &Arc<Retained>) {
     let retained = Arc::clone(retained);
     in_force.metrics.set_limit_keys_source(Box::new(move || {
         let store = gcra::Store::of(&retained)?;
-        Some(LimitKeys { keys: store.len(), bytes: store.bytes(), forgotten: store.forgotten() })
+        let leases = Leases::of(&retained).map_or(0, |leases| leases.bytes());
+        Some(LimitKeys { keys: store.len(), bytes: store.bytes() + leases, forgotten: store.forgotten() })
     }));
 }
 

@@ -64,6 +64,42 @@ fn gateways_together_admit_what_one_would() {
 }
 
 #[test]
+fn leases_keep_the_sum_and_the_store_is_seldom_asked() {
+    let (origin, redis) = (Origin::saying("in"), Redis::start());
+    let routes = route("all", "{ rate: 1/h, burst: 600, shared: main, lease: 50, fields: always }");
+    let gateways = [(); 2].map(|()| gateway(&origin, &redis, "10s", &routes));
+    // One has a lease of which some is left; the other finds all but what that has.
+    let first = statuses(&gateways[0], "/all", 100);
+    assert!(first.iter().all(|status| *status == 200), "{first:?}");
+    let passed = |told: &[u16]| told.iter().filter(|status| **status == 200).count();
+    let other = passed(&statuses(&gateways[1], "/all", 650));
+    assert!((450..=500).contains(&other), "of 500 up to 50 are leased elsewhere: {other}");
+    let rest = passed(&statuses(&gateways[0], "/all", 100));
+    assert_eq!(100 + other + rest, 600, "together they admit all that there is, and no more");
+    let answer = Client::new(gateways[1].web()).get("a", "/all", "");
+    assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"));
+    assert!(answer.field("ratelimit").unwrap().starts_with("\"client_ip\";r=0;t=3"));
+    let asked: f64 = gateways
+        .iter()
+        .map(|gateway| gateway.metric("tollgate_store_calls_total{store=\"main\",outcome=\"answered\"}"))
+        .sum();
+    // Of 851 requests, the refused ones included: with a call a second for those.
+    assert!(asked < 120.0, "{asked} calls");
+}
+
+#[test]
+fn a_lease_is_spent_while_the_store_is_gone() {
+    let (origin, mut redis) = (Origin::saying("in"), Redis::start());
+    let routes = route("all", "{ rate: 1/h, burst: 600, shared: main, lease: 64, on_failure: deny }");
+    let gateway = gateway(&origin, &redis, "10s", &routes);
+    // 1, 2, 4, 8, 16, 32 units at a time: the last lease begins with the 64th.
+    assert_eq!(statuses(&gateway, "/all", 64), [200; 64]);
+    redis.stop();
+    wait_until("the loss is noticed", || gateway.metric("tollgate_store_connected{store=\"main\"}") == 0.0);
+    assert_eq!(statuses(&gateway, "/all", 64)[..], [[200; 63].as_slice(), &[503]].concat());
+}
+
+#[test]
 fn several_limits_take_from_all_or_from_none_and_a_changed_rate_keeps_the_count() {
     let (origin, redis) = (Origin::saying("in"), Redis::start());
     let limits = "[{ rate: 10/h, shared: main, fields: always }, { name: few, key: route, rate: 4/h, shared: main }, { name: own, key: route, rate: 8/h }]";

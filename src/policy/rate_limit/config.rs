@@ -48,6 +48,10 @@ pub struct LimitConfig {
     /// each gateway decides by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared: Option<Name>,
+    /// The most units that a gateway takes from the store at once, to decide that many requests by itself. With G
+    /// gateways up to G times as many may be admitted beyond rate and burst. Default: it asks for each request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<NonZeroU32>,
     /// What becomes of requests while the store does not answer in time. Default `local`.
     pub on_failure: OnFailure,
     /// What share of rate and burst this gateway has by itself with `on_failure: local`: with three gateways,
@@ -68,6 +72,7 @@ impl Default for LimitConfig {
             cost: CostConfig::default(),
             shadow: false,
             shared: None,
+            lease: None,
             on_failure: OnFailure::default(),
             local_share: Percent::ALL,
             fields: FieldsConfig::default(),

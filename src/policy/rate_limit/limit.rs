@@ -2,6 +2,7 @@
 
 use super::Mark;
 use super::config::LimitConfig;
+use super::lease::Leases;
 use super::shared::Shared;
 use crate::identity::config::PlanConfig;
 use crate::policy::context::PolicyContext;
@@ -39,6 +40,8 @@ pub struct Limit {
     shared: Option<(Name, Arc<Shared>)>,
     on_failure: OnFailure,
     local_share: f64,
+    /// How many units are leased at once, and where they are.
+    lease: Option<(u32, Arc<Leases>)>,
 }
 
 impl Limit {
@@ -74,6 +77,11 @@ impl Limit {
                 None
             }
         });
+        if config.lease.is_some() && config.shared.is_none() {
+            let problem = Problem::new("there is no store that units could be leased from")
+                .remedy("name one with `shared`, or leave `lease` out");
+            found.push(at("lease", problem));
+        }
         let (true, Some(key), Some(cost)) = (found.is_empty(), key, cost) else { return Err(found) };
         let name: Box<str> =
             config.name.as_ref().map_or_else(|| key.as_str().into(), |name| name.as_str().into());
@@ -95,6 +103,7 @@ impl Limit {
         };
         drop(place);
         let (shadow, fields, on_failure) = (config.shadow, config.fields, config.on_failure);
+        let lease = config.lease.map(|units| (units.get(), Leases::of_process(&env.retained)));
         let id = id.into();
         Ok(Self {
             name,
@@ -110,6 +119,7 @@ impl Limit {
             shared,
             on_failure,
             local_share,
+            lease,
         })
     }
 
@@ -162,9 +172,7 @@ impl Limit {
         if let Some(remote) = &mut mark.remote {
             let more = cost.cast_signed() - mark.taken.cast_signed();
             if more != 0 {
-                remote.shared.adjust(remote.key.clone(), mark.pace, more);
-                // What the client is told is what the store has once this has come there.
-                remote.full = remote.full.saturating_add_signed(more);
+                remote.adjust(mark.pace, more);
             }
         } else if cost < mark.taken {
             store.give_back((mark.digest, mark.pace), mark.taken - cost);
@@ -178,6 +186,11 @@ impl Limit {
     /// The store that decides, and by what it is asked.
     pub(super) const fn shared(&self) -> Option<&(Name, Arc<Shared>)> {
         self.shared.as_ref()
+    }
+
+    /// How many units are leased at once, and where they are.
+    pub(super) const fn lease(&self) -> Option<&(u32, Arc<Leases>)> {
+        self.lease.as_ref()
     }
 
     pub(super) const fn on_failure(&self) -> OnFailure {
@@ -248,6 +261,9 @@ impl Limit {
         }
         if let Some((store, _)) = &self.shared {
             text.push_str(&format!(", together in `{store}`"));
+        }
+        if let Some((units, _)) = &self.lease {
+            text.push_str(&format!(", leased by up to {units}"));
         }
         if self.shadow {
             text.push_str(", only counted");

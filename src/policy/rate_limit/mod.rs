@@ -12,28 +12,29 @@
 //! what the caller may do. What a limit has counted outlives a reload, also one that changes its rate.
 
 mod config;
+mod lease;
 mod limit;
 mod shared;
+mod together;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{LimitConfig, RateLimitConfig};
+pub use lease::Leases;
 pub use limit::{Limit, plan_problem};
 
 use super::context::PolicyContext;
 use super::shared::fields::{Fields, Told};
 use super::shared::gcra::{Ask, Outcome, Pace, Store, Ticks, span};
 use super::shared::list::Listed as _;
-use super::shared::store_failure::{LIMIT_UNAVAILABLE, OnFailure};
 use super::{CompileEnv, Policy, Step, Verdict};
-use crate::outbound::redis::StoreFailure;
 use crate::rejection::Rejection;
 use crate::values::{ConfigPath, Finding, Problem};
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use pingora_http::{RequestHeader, ResponseHeader};
-use shared::Shared;
 use std::sync::Arc;
+use together::Remote;
 
 /// Limits whose keys need no caller.
 pub type ClientLimits = RateLimit<false>;
@@ -67,15 +68,6 @@ pub struct Mark {
     settled: bool,
     /// Where it was taken, if that was not here.
     remote: Option<Box<Remote>>,
-}
-
-/// What was taken from a limit that gateways share.
-#[derive(Clone, Debug)]
-struct Remote {
-    shared: Arc<Shared>,
-    key: String,
-    /// When all of it is there again, by this gateway's clock, as far as is known.
-    full: Ticks,
 }
 
 impl<const CALLER: bool> Policy for RateLimit<CALLER> {
@@ -148,10 +140,8 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
 
     fn give_back(&self, cx: &mut PolicyContext) {
         for mark in cx.limits.iter_mut().filter(|mark| mark.taken > 0) {
-            match &mark.remote {
-                Some(remote) => {
-                    remote.shared.adjust(remote.key.clone(), mark.pace, -mark.taken.cast_signed());
-                }
+            match &mut mark.remote {
+                Some(remote) => remote.give_back(mark.pace, mark.taken, self.store.now()),
                 None => self.store.give_back((mark.digest, mark.pace), mark.taken),
             }
             mark.taken = 0;
@@ -174,7 +164,7 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
             }
             if limit.fields().tells(refused) && !limit.is_shadow() {
                 let here = || self.store.full(mark.digest, mark.pace, now);
-                let full = mark.remote.as_ref().map_or_else(here, |remote| remote.full);
+                let full = mark.remote.as_ref().map_or_else(here, |remote| remote.full());
                 told.add(limit.name(), mark.told(full, now));
             }
         }
@@ -205,67 +195,6 @@ impl<const CALLER: bool> RateLimit<CALLER> {
             }
             Outcome::Refused { by, wait } => Err(Self::refuse(limits.get(by).copied(), wait)),
         }
-    }
-
-    /// Those that gateways decide together.
-    async fn take_there(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
-        let (mut limits, mut asks) = (Vec::new(), Vec::new());
-        let mut by = None;
-        for limit in self.limits.iter().filter(|limit| !limit.is_shadow()) {
-            let Some((_, shared)) = limit.shared() else { continue };
-            if let Some(ask) = shared.ask(limit, head, cx) {
-                by.get_or_insert(shared);
-                limits.push(limit);
-                asks.push(ask);
-            }
-        }
-        let Some(shared) = by else { return Ok(()) };
-        let decision = match shared.take(&asks).await {
-            Ok(decision) => decision,
-            Err(failure) => return self.take_alone(&limits, &failure, head, cx),
-        };
-        let (now, admitted) = (self.store.now(), decision.refused.is_none());
-        for ((limit, ask), ahead) in limits.iter().zip(asks).zip(&decision.ahead) {
-            let remote =
-                Remote { shared: Arc::clone(shared), key: ask.key, full: now.saturating_add(*ahead) };
-            cx.limits.push(Mark {
-                family: limit.family().id(),
-                digest: 0,
-                pace: ask.pace,
-                cost: ask.cost,
-                taken: if admitted { ask.cost } else { 0 },
-                refused: !admitted,
-                settled: false,
-                remote: Some(Box::new(remote)),
-            });
-        }
-        match decision.refused {
-            None => {
-                limits.iter().for_each(|limit| limit.metrics().admitted());
-                Ok(())
-            }
-            Some((by, wait)) => Err(Self::refuse(limits.get(by).copied(), wait)),
-        }
-    }
-
-    /// The store does not answer: each limit does what it says for that case.
-    fn take_alone(
-        &self,
-        limits: &[&Limit],
-        failure: &StoreFailure,
-        head: &RequestHeader,
-        cx: &mut PolicyContext,
-    ) -> Result<(), Box<Rejection>> {
-        limits.iter().for_each(|limit| limit.metrics().store_failed());
-        if let Some(limit) = limits.iter().find(|limit| limit.on_failure() == OnFailure::Deny) {
-            let title = "This cannot be answered now";
-            let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, LIMIT_UNAVAILABLE, title);
-            return Err(Box::new(rejection.detail(format!("limit={} {failure}", limit.name()))));
-        }
-        let alone = limits.iter().filter(|limit| limit.on_failure() == OnFailure::Local);
-        let asked =
-            alone.filter_map(|limit| Some((*limit, limit.ask_alone(&self.store, head, cx)?))).collect();
-        self.take(asked, cx)
     }
 
     fn refuse(by: Option<&Limit>, wait: Ticks) -> Box<Rejection> {

@@ -12,10 +12,14 @@ use pingora_http::RequestHeader;
 ///
 /// For each key: interval and burst in microseconds, cost in microseconds. The answer is, for each key, how
 /// far ahead it is, and before all of them which one refuses (0: none) and how long it has to wait.
+///
+/// Where something is leased, the most to take of each key follows, in microseconds, and of each key the answer
+/// ends with what was taken, in nanoseconds.
 const TAKE: &str = "
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local by, wait, ahead, held = 0, 0, {}, {}
+local leases = #ARGV > 3 * #KEYS
 for i = 1, #KEYS do
   local interval, whole, cost = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
   local left = 0
@@ -32,6 +36,11 @@ end
 local answer = { by, math.ceil(wait) }
 for i = 1, #KEYS do
   if by == 0 then
+    if leases then
+      local taken = math.max(ahead[i] - held[i], math.min(tonumber(ARGV[3 * #KEYS + i]), tonumber(ARGV[3 * i - 1]) - held[i]))
+      ahead[i] = held[i] + taken
+      answer[#KEYS + i + 2] = math.floor(taken * 1000)
+    end
     if ahead[i] > 0 then
       redis.call('SET', KEYS[i], string.format('%.2f %s', now + ahead[i], ARGV[3 * i - 2]), 'PX', math.ceil(ahead[i] / 1000))
     end
@@ -73,12 +82,17 @@ pub(super) struct Shared {
 }
 
 /// What is asked of one limit there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct SharedAsk {
-    pub key: String,
+    pub key: LimitKey,
     pub pace: Pace,
     pub cost: Ticks,
+    /// What to take if there is as much: the cost, or more where units are leased.
+    pub most: Ticks,
 }
+
+/// A key of a limit, the same for all gateways: half of a SHA-256.
+pub(super) type LimitKey = [u8; 16];
 
 /// What the store decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +100,16 @@ pub(super) struct Decision {
     /// Which of them refuses for longest, and for how long.
     pub refused: Option<(usize, Ticks)>,
     /// How far each is ahead of the time at which all of it is there.
-    pub ahead: Vec<Ticks>,
+    ahead: Vec<Ticks>,
+    /// What was taken of each, if something is leased.
+    granted: Vec<Ticks>,
+}
+
+impl Decision {
+    /// How far one is ahead, and what was taken of it where it was asked for `cost` at least.
+    pub(super) fn of(&self, at: usize, cost: Ticks) -> Option<(Ticks, Ticks)> {
+        Some((*self.ahead.get(at)?, self.granted.get(at).copied().unwrap_or(cost)))
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -100,13 +123,18 @@ impl Shared {
         Self { store: store.clone(), take: Script::new(TAKE), adjust: Script::new(MOVE) }
     }
 
-    /// What a request asks of a limit; the key is the same for all gateways.
-    pub(super) fn ask(&self, limit: &Limit, head: &RequestHeader, cx: &PolicyContext) -> Option<SharedAsk> {
+    /// What a request asks of a limit.
+    pub(super) fn ask(limit: &Limit, head: &RequestHeader, cx: &PolicyContext) -> Option<SharedAsk> {
         let (pace, units) = limit.price(head, cx)?;
         let cost = pace.cost(units);
-        let digest = limit.key().sha256(limit.id(), head, cx).to_string();
-        let key = self.store.key("limit", digest.get(..32).unwrap_or(&digest));
-        Some(SharedAsk { key, pace, cost })
+        let digest = limit.key().sha256(limit.id(), head, cx);
+        let key = digest.bytes().first_chunk().copied().unwrap_or_default();
+        Some(SharedAsk { key, pace, cost, most: cost })
+    }
+
+    /// What a key is called there.
+    fn key(&self, key: &LimitKey) -> String {
+        self.store.key("limit", format_args!("{:032x}", u128::from_be_bytes(*key)))
     }
 
     /// Takes from all or from none.
@@ -116,16 +144,24 @@ impl Shared {
     pub(super) async fn take(&self, asks: &[SharedAsk]) -> Result<Decision, StoreFailure> {
         let mut script = self.take.prepare_invoke();
         for ask in asks {
-            script.key(&ask.key);
+            script.key(self.key(&ask.key));
             script.arg(micros(ask.pace.interval())).arg(micros(ask.pace.whole())).arg(micros(ask.cost));
         }
+        if asks.iter().any(|ask| ask.most > ask.cost) {
+            for ask in asks {
+                script.arg(micros(ask.most));
+            }
+        }
         let answer: Vec<i64> = self.store.run(&script).await?;
-        let ticks = |micros: &i64| u64::try_from(*micros).unwrap_or(0).saturating_mul(1000 * TICKS);
+        let number = |number: &i64| u64::try_from(*number).unwrap_or(0);
+        let ticks = |micros: &i64| number(micros).saturating_mul(1000 * TICKS);
         match answer.as_slice() {
-            [by, wait, ahead @ ..] if ahead.len() == asks.len() => {
+            [by, wait, rest @ ..] if rest.len() == asks.len() || rest.len() == 2 * asks.len() => {
                 let by = usize::try_from(*by).ok().and_then(|by| by.checked_sub(1));
                 let refused = by.map(|by| (by, ticks(wait)));
-                Ok(Decision { refused, ahead: ahead.iter().map(ticks).collect() })
+                let (ahead, granted) = rest.split_at(asks.len());
+                let granted = granted.iter().map(|nanos| number(nanos).saturating_mul(TICKS));
+                Ok(Decision { refused, ahead: ahead.iter().map(ticks).collect(), granted: granted.collect() })
             }
             _ => Err(StoreFailure::Refused("another answer than a limit's".into())),
         }
@@ -133,12 +169,12 @@ impl Shared {
 
     /// Moves a key on by what a request turned out to cost, or back by what it did not. Nobody waits for it,
     /// and where the store does not answer it is lost.
-    pub(super) fn adjust(&self, key: String, pace: Pace, more: i64) {
+    pub(super) fn adjust(&self, key: LimitKey, pace: Pace, more: i64) {
         let shared = self.clone();
         tokio::spawn(async move {
             let mut script = shared.adjust.prepare_invoke();
             let more = more as f64 / (1000 * TICKS) as f64;
-            script.key(&key).arg(micros(pace.interval())).arg(format!("{more:.3}"));
+            script.key(shared.key(&key)).arg(micros(pace.interval())).arg(format!("{more:.3}"));
             if let Err(failure) = shared.store.run::<i64>(&script).await {
                 log::debug!("a limit was not adjusted: {failure}");
             }

@@ -1,8 +1,11 @@
+use super::lease::{Leased, Leases, Need};
 use super::{CallerLimits, ClientLimits, RATE_LIMITED, RateLimitConfig};
 use crate::policy::context::PolicyContext;
+use crate::policy::shared::gcra::{Pace, Ticks};
 use crate::policy::{CompileEnv, Policy, Step};
 use crate::rejection::Rejection;
 use pingora_http::{RequestHeader, ResponseHeader};
+use proptest::prelude::*;
 
 fn config(yaml: &str) -> RateLimitConfig {
     serde_saphyr::from_str(yaml).unwrap()
@@ -172,4 +175,143 @@ fn mistakes() {
         let told: Vec<_> = found.iter().map(|one| (one.path.to_string(), one.problem.what.clone())).collect();
         assert!(told.iter().any(|(path, said)| path == at && said.contains(what)), "{yaml}: {told:?}");
     }
+}
+
+const KEY: [u8; 16] = [7; 16];
+const LEASE: u32 = 8;
+
+/// Gateways with leases before a store that decides as Redis does, in virtual time.
+struct Fleet {
+    pace: Pace,
+    /// The store's only key.
+    full: Ticks,
+    /// What the store gave, and how often it was asked.
+    given: Ticks,
+    calls: u64,
+    gateways: [Leases; 3],
+}
+
+impl Fleet {
+    fn new(rate: &str, burst: u32) -> Self {
+        let pace = Pace::new(rate.parse().unwrap(), burst).unwrap();
+        let gateways = std::array::from_fn(|_| Leases::new());
+        Self { pace, full: 0, given: 0, calls: 0, gateways }
+    }
+
+    fn need(&self) -> Need {
+        Need { pace: self.pace, cost: self.pace.cost(1), most: self.pace.cost(LEASE) }
+    }
+
+    /// One request for one unit; `None` if it goes away before it hears what the store gave.
+    fn ask(&mut self, gateway: usize, now: Ticks, stays: bool) -> Option<bool> {
+        let (need, would) = (self.need(), self.pace.take(self.full, now, self.pace.cost(1)));
+        let (most, turn) = match self.gateways[gateway].take(KEY, need, now) {
+            Leased::Taken(_) => return Some(true),
+            Leased::Refused { wait, .. } => {
+                assert!(would.is_err_and(|longer| longer >= wait), "a gateway refuses what the store would");
+                return Some(false);
+            }
+            Leased::Ask(most, turn) => (most, turn.unwrap()),
+        };
+        self.calls += 1;
+        if would.is_err() {
+            turn.refused((self.full, now));
+            return Some(false);
+        }
+        let held = self.full.saturating_sub(now);
+        let granted = need.cost.max(most.min(self.pace.whole() - held));
+        self.full = now + held + granted;
+        self.given += granted;
+        stays.then(|| turn.granted(granted, (self.full, now)))?;
+        Some(true)
+    }
+}
+
+proptest! {
+    /// In no stretch are more admitted than one gateway would, and what each of three had leased before.
+    #[test]
+    fn gateways_with_leases_admit_what_is_stated(
+        steps in proptest::collection::vec((0_u64..400, 0_usize..3, 0_u8..20), 1..250),
+        burst in 1_u32..30,
+    ) {
+        let mut fleet = Fleet::new("10/s", burst);
+        let (pace, mut now) = (fleet.pace, 1);
+        let mut admitted: Vec<Ticks> = Vec::new();
+        for (millis, gateway, fate) in steps {
+            // Many at the same moment, and pauses of up to four units.
+            now += millis.saturating_sub(200) * 32_000_000;
+            if fleet.ask(gateway, now, fate > 0) != Some(true) {
+                continue;
+            }
+            if fate == 1 {
+                // Another policy refuses it.
+                fleet.gateways[gateway].give_back(&KEY, pace.cost(1), (pace.interval(), now));
+                continue;
+            }
+            admitted.push(now);
+            let leased = 3 * pace.cost(LEASE);
+            for (at, from) in admitted.iter().enumerate() {
+                let count = (admitted.len() - at) as u64;
+                prop_assert!(count * pace.interval() <= pace.whole() + (now - from) + leased, "{count}");
+            }
+        }
+    }
+
+    /// At most as many units as were spent are given and not spent.
+    #[test]
+    fn leases_waste_no_more_than_they_spend(
+        steps in proptest::collection::vec((0_u64..400, 0_usize..3), 1..250),
+        burst in 1_u32..30,
+    ) {
+        let mut fleet = Fleet::new("10/s", burst);
+        let (mut now, mut admitted) = (1, 0);
+        for (millis, gateway) in steps {
+            now += millis.saturating_sub(100) * 16_000_000;
+            admitted += u64::from(fleet.ask(gateway, now, true) == Some(true)) * fleet.pace.interval();
+            prop_assert!((admitted..=2 * admitted).contains(&fleet.given), "{} of {admitted}", fleet.given);
+        }
+    }
+}
+
+#[test]
+fn leases_grow_with_what_is_spent_and_a_trickle_takes_none() {
+    let mut busy = Fleet::new("10/s", 1000);
+    assert!((0..800).all(|_| busy.ask(0, 1, true) == Some(true)));
+    assert!(busy.calls <= 800 / u64::from(LEASE) + 4, "{} calls", busy.calls);
+    let mut slow = Fleet::new("10/s", 1000);
+    let pause = slow.pace.interval() + 1;
+    assert!((1..200).all(|at| slow.ask(0, at * pause, true) == Some(true)));
+    assert_eq!(
+        (slow.given, slow.calls),
+        (199 * slow.pace.interval(), 199),
+        "no unit is taken that is not spent"
+    );
+}
+
+#[test]
+fn who_is_refused_asks_the_store_once_a_second() {
+    let mut fleet = Fleet::new("1/h", 2);
+    let second = 16_000_000_000;
+    assert_eq!((0..2).filter(|_| fleet.ask(0, 1, true) == Some(true)).count(), 2);
+    fleet.calls = 0;
+    for millis in 0..5_000 {
+        assert_eq!(fleet.ask(0, 2 + millis * second / 1000, true), Some(false));
+    }
+    assert!((4..=5).contains(&fleet.calls), "{}", fleet.calls);
+}
+
+#[test]
+fn a_turn_that_is_dropped_is_anothers_and_another_rate_leases_anew() {
+    let fleet = Fleet::new("10/s", 100);
+    let (leases, need) = (&fleet.gateways[0], fleet.need());
+    let Leased::Ask(_, Some(turn)) = leases.take(KEY, need, 1) else { panic!("nothing is leased yet") };
+    let Leased::Ask(cost, None) = leases.take(KEY, need, 1) else { panic!("one at a time") };
+    assert_eq!(cost, need.cost);
+    drop(turn);
+    let Leased::Ask(_, Some(turn)) = leases.take(KEY, need, 1) else { panic!("it is free again") };
+    turn.granted(need.most, (need.most, 1));
+    assert!(matches!(leases.take(KEY, need, 1), Leased::Taken(_)));
+    let faster = Pace::new("20/s".parse().unwrap(), 100).unwrap();
+    let faster = Need { pace: faster, cost: faster.cost(1), most: faster.cost(LEASE) };
+    assert!(matches!(leases.take(KEY, faster, 1), Leased::Ask(_, Some(_))));
 }
