@@ -6,6 +6,7 @@
 //! Nothing counts in windows, so there is no border at which twice as much passes.
 
 mod carried;
+mod pages;
 mod slot;
 mod store;
 

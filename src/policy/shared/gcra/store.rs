@@ -1,5 +1,6 @@
 //! What keys have left: one table for all limits of the process.
 
+use super::pages::prefer_large;
 use super::slot::{EMPTY, Held, Slot};
 use super::{Pace, Ticks, at_interval, ticks};
 use crate::retained::{Retained, StableId};
@@ -49,6 +50,8 @@ pub struct Store {
     hashes: OnceLock<([u64; 4], RandomState)>,
     epoch: Instant,
     forgotten: AtomicU64,
+    /// Keys that got a place, those that gave it up included.
+    placed: AtomicU64,
 }
 
 /// The keys of one limit, whatever its rate becomes.
@@ -155,6 +158,7 @@ impl Store {
             hashes: OnceLock::new(),
             epoch: Instant::now(),
             forgotten: AtomicU64::new(0),
+            placed: AtomicU64::new(0),
         }
     }
 
@@ -257,6 +261,15 @@ impl Store {
             && let Some(free) = self.window(key).find_map(|slot| slot.hold_idle(now))
         {
             free.give(key, full);
+            self.note_placed();
+        }
+    }
+
+    /// Once every small page of the table has been used, large ones take no more memory: from some dozen keys
+    /// a page on, which are a sixteenth of all, there is none that has not.
+    fn note_placed(&self) {
+        if self.placed.fetch_add(1, Ordering::Relaxed) == (self.lines * LINE / 2 / 16) as u64 {
+            prefer_large(&self.words);
         }
     }
 
@@ -356,6 +369,7 @@ impl Store {
             for slot in self.window(key) {
                 if let Some(held) = slot.hold_idle(now) {
                     held.give(key, full);
+                    self.note_placed();
                     return slot;
                 }
             }
