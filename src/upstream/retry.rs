@@ -22,7 +22,8 @@ pub struct RetryRules<'a> {
 }
 
 impl Retries {
-    pub(super) fn new(config: &Retry, budget: Arc<Budget>) -> Self {
+    /// What a configuration says, with what is spent already.
+    pub fn new(config: &Retry, budget: Arc<Budget>) -> Self {
         Self { config: config.clone(), budget }
     }
 

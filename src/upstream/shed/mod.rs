@@ -7,6 +7,8 @@ pub mod limit;
 pub mod queue;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use crate::config::model::upstream::{Limits, MostRequests};
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// The shortest window, in microseconds.
-const WINDOW: u64 = 100_000;
+pub const WINDOW: u64 = 100_000;
 
 /// What a configuration says.
 #[derive(Clone, Copy, Debug, PartialEq)]
