@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// The first pause after a connection that was lost or did not come about, and the longest. Each is
-/// twice the one before, and each is shortened by chance, so that gateways do not come back together.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// twice the one before, and each is shortened by chance, so that gateways do not come back together. A gateway
+/// has one connection to make: a hundred that try each second are nothing to a server that is back.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How often a connection that nobody uses is asked whether it is still there.
 const PING: Duration = Duration::from_secs(5);
 /// So many calls in a row without an answer in time, and so long a silence: then it counts as lost.
