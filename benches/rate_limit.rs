@@ -56,6 +56,7 @@ fn on_cpu() -> u64 {
 }
 
 /// Waits until the kernel has put most of the table into large pages, a minute at most; how much it has, in MiB.
+#[expect(clippy::disallowed_methods, reason = "a bench waits for the kernel")]
 fn settle(store: &Store) -> u64 {
     let large = || {
         let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
@@ -63,7 +64,7 @@ fn settle(store: &Store) -> u64 {
         line.and_then(|line| line.trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) / 1024
     };
     let began = Instant::now();
-    while large() * 4 < store.bytes() as u64 * 3 >> 20 && began.elapsed() < Duration::from_secs(60) {
+    while large() * 4 < ((store.bytes() as u64 * 3) >> 20) && began.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(200));
     }
     large()

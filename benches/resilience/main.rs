@@ -3,6 +3,8 @@
 //!
 //! It prints the tables in `loadtest/RESULTS.md`; with `-- --svg FILE` it draws the curves beside them.
 
+#![expect(clippy::print_stdout, reason = "a bench tells what it measured")]
+
 mod endpoints;
 mod overload;
 mod plot;
