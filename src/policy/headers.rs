@@ -70,6 +70,10 @@ impl Policy for Headers {
         if found.is_empty() { Ok(Self { request, response }) } else { Err(found) }
     }
 
+    fn sees_answers(&self) -> bool {
+        !self.response.is_empty()
+    }
+
     fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {
         for edit in &self.request {
             let recorded = match edit {

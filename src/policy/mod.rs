@@ -90,6 +90,11 @@ pub trait Policy: Sized {
         false
     }
 
+    /// False if its `on_response` has nothing to do: it is not called.
+    fn sees_answers(&self) -> bool {
+        true
+    }
+
     /// The head of a request came.
     fn on_request<'a>(&'a self, _head: &'a RequestHeader, _cx: &'a mut PolicyContext) -> Step<'a> {
         Step::Continue

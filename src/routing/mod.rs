@@ -23,6 +23,7 @@ mod host;
 mod params;
 mod pattern;
 mod predicate;
+mod text;
 mod trie;
 
 #[cfg(test)]
@@ -140,7 +141,7 @@ impl Router {
     /// Visits what holds for the path on one host.
     fn walk(&self, host: Host, path: &str, visit: &mut impl Visit) {
         self.trie.walk(host.root, path, visit);
-        visit.leaf(self.trie.get(host.expressions), &Captures::new());
+        visit.leaf(self.trie.get(&host.expressions), &Captures::new());
     }
 }
 
