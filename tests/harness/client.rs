@@ -84,7 +84,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+        stream.into()
     }
 
     /// Sends bytes. A gateway that has closed the connection already is no failure of the test's.
@@ -231,6 +231,12 @@ impl Client {
 /// Makes the end of a connection a reset, with which nothing that is still under way arrives.
 pub fn abort(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+}
+
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Self {
+        Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+    }
 }
 
 /// One request on a connection of its own.

@@ -310,6 +310,34 @@ async fn one_fetches_and_the_others_follow() {
     assert!(matches!(store.flights.board(b"k", NOW), Boarding::Fetch(_)));
 }
 
+/// None of them waits for another: each waits for all, and so for ever if they go on one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_go_on_at_once_from_what_is_for_one() {
+    const HERD: usize = 10_000;
+    let store = Arc::new(Store::new(ByteSize::mib(8)));
+    let Boarding::Fetch(seat) = store.flights.board(b"k", NOW) else { panic!("nobody else fetches") };
+    let all_on_their_way = Arc::new(tokio::sync::Barrier::new(HERD));
+    let waiting: Vec<_> = (0..HERD)
+        .map(|_| {
+            let Boarding::Follow(flight) = store.flights.board(b"k", NOW) else { panic!("one fetches") };
+            let (store, all_on_their_way) = (Arc::clone(&store), Arc::clone(&all_on_their_way));
+            tokio::spawn(async move {
+                assert!(matches!(flight.landed().await, Stage::Private));
+                assert!(matches!(store.flights.board(b"k", NOW), Boarding::Alone), "nobody waits again");
+                all_on_their_way.wait().await;
+            })
+        })
+        .collect();
+    // As a landing does it: what is remembered is remembered before anybody hears of it.
+    store.flights.note_in_vain(b"k", NOW);
+    seat.flight.set(Stage::Private);
+    store.flights.leave(&seat);
+    for one in waiting {
+        one.await.unwrap();
+    }
+    assert_eq!(store.flights.count(), 0);
+}
+
 #[test]
 fn what_is_in_vain_is_tried_by_one_from_time_to_time() {
     let flights = &Store::new(ByteSize::mib(8)).flights;
