@@ -4,7 +4,7 @@
 use super::phases::cache::Event;
 use super::phases::respond;
 use super::{Gateway, RequestContext};
-use crate::cache::store::body::{End, Follower, Next};
+use crate::cache::store::body::{End, Follower, Next, Whole};
 use crate::message::authority;
 use crate::message::grpc::{self, Dialect};
 use crate::policy::Reply;
@@ -17,6 +17,7 @@ use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -97,12 +98,50 @@ pub(super) async fn send(session: &mut Session, cx: &mut RequestContext, reply: 
 pub(super) enum Content {
     /// No body, and nothing said of its length.
     None,
+    /// All of this, from this piece on.
+    Whole(Arc<Whole>, usize),
     /// These pieces.
     Pieces(std::vec::IntoIter<Bytes>),
     /// A body on its way.
     Following(Follower),
+    /// A part of one.
+    Part(Part),
     /// The same, for this client alone.
     Private(mpsc::Receiver<Event>),
+}
+
+/// A part of a body on its way.
+pub(super) struct Part {
+    follower: Follower,
+    /// How many bytes come before it, and how many of it are still to come.
+    skip: u64,
+    left: u64,
+}
+
+impl Part {
+    /// So many bytes from `first` on.
+    pub(super) const fn new(follower: Follower, first: u64, count: u64) -> Self {
+        Self { follower, skip: first, left: count }
+    }
+
+    /// The next piece of it; none at its end, and at the body's if that comes too soon.
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.left > 0 {
+            let Next::Piece(mut piece) = self.follower.next().await else { return None };
+            let length = piece.len() as u64;
+            let before = self.skip.min(length);
+            self.skip -= before;
+            let taken = (length - before).min(self.left);
+            self.left -= taken;
+            if taken > 0 {
+                // Both are at most the length of a piece.
+                drop(piece.split_to(before as usize));
+                piece.truncate(taken as usize);
+                return Some(piece);
+            }
+        }
+        None
+    }
 }
 
 impl Content {
@@ -111,11 +150,21 @@ impl Content {
         let broken = || Error::explain(ErrorType::ReadError, "the answer broke off").into_up();
         match self {
             Self::None => Ok(None),
+            Self::Whole(whole, at) => {
+                let piece = whole.piece(*at);
+                *at += 1;
+                Ok(piece)
+            }
             Self::Pieces(pieces) => Ok(pieces.next()),
             Self::Following(follower) => match follower.next().await {
                 Next::Piece(piece) => Ok(Some(piece)),
                 Next::End(End::Whole) => Ok(None),
                 Next::End(End::Broken) => Err(broken()),
+            },
+            Self::Part(part) => match part.next().await {
+                Some(piece) => Ok(Some(piece)),
+                None if part.left == 0 => Ok(None),
+                None => Err(broken()),
             },
             Self::Private(events) => match events.recv().await {
                 Some(Event::Piece(piece)) => Ok(Some(piece)),
@@ -155,6 +204,7 @@ pub(super) async fn send_kept(
         let mut piece = content.next().await?;
         // The last piece goes out with the end.
         let ends = match &content {
+            Content::Whole(whole, at) => *at >= whole.pieces().len(),
             Content::Pieces(rest) => rest.len() == 0,
             _ => piece.is_none(),
         };

@@ -426,6 +426,85 @@ fn a_client_that_leaves_does_not_stop_the_fetch() {
     assert_eq!((answer.status, answer.body.len(), origin.received().len()), (200, 300_003, 1));
 }
 
+/// RFC 9110 section 14: a part of what comes is served when it is there, and not before the rest has come.
+#[test]
+fn parts_of_what_is_on_its_way() {
+    let gate = Arc::new(Gate::default());
+    let waits = Arc::clone(&gate);
+    let origin = Origin::start(move |_, stream| {
+        let head =
+            "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\netag: \"1\"\r\ncontent-length: 300000\r\n\r\n";
+        let begun = stream.write_all(head.as_bytes()).is_ok() && stream.write_all(&[b'a'; 100_000]).is_ok();
+        waits.pass();
+        begun && stream.write_all(&[b'b'; 200_000]).is_ok()
+    });
+    let gateway = gateway(&origin);
+    let mut first = Client::new(gateway.web());
+    first.write("GET /x HTTP/1.1\r\nhost: a\r\n\r\n");
+    first.wait_for_bytes();
+    let ask = |range: &str| {
+        let mut client = Client::new(gateway.web());
+        client.write(format!("GET /x HTTP/1.1\r\nhost: a\r\nrange: bytes={range}\r\n\r\n"));
+        client
+    };
+    let early = ask("10-19").read(false);
+    assert_eq!((early.status, early.field("content-range")), (206, Some("bytes 10-19/300000")));
+    assert_eq!(early.text(), "aaaaaaaaaa");
+    let (mut late, mut beyond) = (ask("99998-100001"), ask("300000-"));
+    let beyond = beyond.read(false);
+    assert_eq!((beyond.status, beyond.field("content-range")), (416, Some("bytes */300000")));
+    // Several parts would have to be held as a whole: they get all of it.
+    let mut several = ask("0-1,5-6");
+    several.wait_for_bytes();
+    gate.open();
+    let late = late.read(false);
+    assert_eq!((late.status, late.text().as_str(), late.cut), (206, "aabb", false));
+    let several = several.read(false);
+    assert_eq!((several.status, several.body.len()), (200, 300_000));
+    assert_eq!(first.read(false).body.len(), 300_000);
+    assert_eq!(origin.received().len(), 1);
+    assert_eq!(origin.last().field("range"), None);
+}
+
+/// A request whose fetch failed has the line in the log that it would have had by itself.
+#[test]
+fn the_log_says_why_a_fetch_failed() {
+    let half = Origin::start(|_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 9\r\n\r\nhalf";
+        let _ = stream.write_all(head.as_bytes());
+        false
+    });
+    let gateway = Gateway::start(&format!(
+        "telemetry: {{ access_log: {{ to: {{ file: access.log }} }} }}\n\
+         caches: {{ default: {{ memory: 8MiB }} }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         upstreams: {{ half: {{ endpoints: ['{}'] }}, gone: {{ endpoints: ['127.0.0.1:1'] }} }}\n\
+         routes:\n  kept-half: {{ match: {{ path: /kept/half }}, policies: {{ cache: {{ }} }}, to: half }}\n  \
+         half: {{ match: {{ path: /half }}, to: half }}\n  \
+         kept-gone: {{ match: {{ path: /kept/gone }}, policies: {{ cache: {{ }} }}, to: gone }}\n  \
+         gone: {{ match: {{ path: /gone }}, to: gone }}\n",
+        half.address()
+    ));
+    let targets = ["/kept/half", "/half", "/kept/gone", "/gone"];
+    let statuses = targets.map(|target| {
+        let answer = Client::new(gateway.web()).get("a", target, "");
+        (answer.status, answer.cut)
+    });
+    assert_eq!(statuses, [(200, true), (200, true), (502, false), (502, false)]);
+    let text = || std::fs::read_to_string(gateway.folder().join("access.log")).unwrap_or_default();
+    wait_until("the lines are written", || text().lines().count() == 4);
+    let lines: Vec<serde_json::Value> =
+        text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |target: &str| {
+        let line = lines.iter().find(|line| line["path"] == target).unwrap();
+        ["status", "cause", "upstream", "endpoint", "attempts"].map(|field| line[field].clone())
+    };
+    for (kept, plain) in [("/kept/half", "/half"), ("/kept/gone", "/gone")] {
+        assert_eq!(said(kept), said(plain), "{lines:?}");
+        assert!(said(kept)[1].is_string() && said(kept)[3].is_string(), "{lines:?}");
+    }
+}
+
 #[test]
 fn what_breaks_off_is_not_kept() {
     let count = AtomicUsize::new(0);

@@ -41,8 +41,13 @@ impl Key {
         edits: impl Iterator<Item = (&'e str, &'e [u8])>,
         settings: &Settings,
     ) -> Self {
-        let mut text =
-            url(parts.scheme, parts.authority, parts.path, query(parts.query, &settings.query).as_deref());
+        let query = query(parts.query, &settings.query);
+        let [tenant, route] = parts.realm;
+        // Most keys are no longer than this, and so are made in one piece.
+        let length = parts.scheme.len() + parts.authority.len() + parts.path.len() + "://\n\n".len();
+        let length = length + query.as_ref().map_or(0, |query| query.len() + 1) + tenant.len() + route.len();
+        let mut text = String::with_capacity(length);
+        push_url(&mut text, (parts.scheme, parts.authority), parts.path, query.as_deref());
         let url = u32::try_from(text.len()).unwrap_or(u32::MAX);
         for part in parts.realm {
             text.push('\n');
@@ -101,15 +106,19 @@ fn line(text: &mut String, name: &str, value: Option<&[u8]>) {
 /// A URL as keys have it: host in lower case, without the port that its scheme has anyway.
 pub fn url(scheme: &str, authority: &str, path: &str, query: Option<&str>) -> String {
     let mut url = String::with_capacity(scheme.len() + authority.len() + path.len() + 64);
-    url.push_str(scheme);
-    url.push_str("://");
-    push_authority(&mut url, scheme, authority);
-    url.push_str(path);
-    if let Some(query) = query {
-        url.push('?');
-        url.push_str(query);
-    }
+    push_url(&mut url, (scheme, authority), path, query);
     url
+}
+
+fn push_url(text: &mut String, (scheme, authority): (&str, &str), path: &str, query: Option<&str>) {
+    text.push_str(scheme);
+    text.push_str("://");
+    push_authority(text, scheme, authority);
+    text.push_str(path);
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
 }
 
 /// An authority as keys have it, and as whoever fetches for all has to name it: what an upstream makes of

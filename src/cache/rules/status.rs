@@ -2,7 +2,6 @@
 
 use http::HeaderValue;
 use http::header::HeaderName;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// The field.
@@ -61,31 +60,64 @@ pub struct Report {
 impl Report {
     /// The member of the list that is this cache's, the last one. The key is nobody's business.
     pub fn value(&self) -> Option<HeaderValue> {
-        let mut text = String::from("tollgate");
+        // The longest one is shorter than this; a hit is to cost no more than its value.
+        let mut line = Line { text: [0; 192], end: 0 };
+        line.push("tollgate");
         if self.hit {
-            text.push_str("; hit");
+            line.push("; hit");
         } else if let Some(forward) = self.forward {
-            let _ = write!(text, "; fwd={}", forward.as_str());
+            line.push("; fwd=").push(forward.as_str());
             if let Some(status) = self.forward_status {
-                let _ = write!(text, "; fwd-status={status}");
+                line.push("; fwd-status=").number(status.into());
             }
-            match self.stored {
-                Some(true) => text.push_str("; stored"),
-                Some(false) => text.push_str("; stored=?0"),
-                None => {}
-            }
-            if self.collapsed {
-                text.push_str("; collapsed");
-            }
+            line.push(match self.stored {
+                Some(true) => "; stored",
+                Some(false) => "; stored=?0",
+                None => "",
+            });
+            line.push(if self.collapsed { "; collapsed" } else { "" });
         }
         match self.ttl {
-            Some(Ok(left)) => drop(write!(text, "; ttl={}", left.as_secs())),
-            Some(Err(over)) => drop(write!(text, "; ttl=-{}", over.as_secs())),
+            Some(Ok(left)) => line.push("; ttl=").number(left.as_secs()),
+            Some(Err(over)) => line.push("; ttl=-").number(over.as_secs()),
             None => {}
         }
         if let Some(detail) = self.detail {
-            let _ = write!(text, "; detail={detail}");
+            line.push("; detail=").push(detail);
         }
-        HeaderValue::from_str(&text).ok()
+        HeaderValue::from_bytes(line.text.get(..line.end)?).ok()
+    }
+}
+
+/// A line in the making. What does not fit is left out.
+struct Line {
+    text: [u8; 192],
+    end: usize,
+}
+
+impl Line {
+    fn push(&mut self, piece: &str) -> &mut Self {
+        if let Some(room) = self.text.get_mut(self.end..self.end + piece.len()) {
+            room.copy_from_slice(piece.as_bytes());
+            self.end += piece.len();
+        }
+        self
+    }
+
+    fn number(&mut self, number: u64) {
+        // 2^64 has twenty digits.
+        let (mut digits, mut at, mut rest) = ([0; 20], 20, number);
+        loop {
+            at -= 1;
+            if let Some(digit) = digits.get_mut(at) {
+                *digit = b'0' + (rest % 10) as u8;
+            }
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        let digits = digits.get(at..).and_then(|digits| std::str::from_utf8(digits).ok());
+        self.push(digits.unwrap_or_default());
     }
 }

@@ -1,10 +1,12 @@
 //! An answer that is kept: its head, its body, and how it is found again.
 
 use super::body::{Filling, Whole};
+use crate::cache::rules::status::CACHE_STATUS;
 use crate::cache::rules::storing::{Storable, Terms};
 use crate::cache::rules::update;
 use crate::cache::rules::vary::Vary;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::header::{AGE, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,30 +54,44 @@ pub enum Body {
     Filling(Arc<Filling>),
 }
 
+impl Body {
+    /// Its length, once it is known.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Whole(whole) => Some(whole.length()),
+            Self::Filling(filling) => filling.declared(),
+        }
+    }
+}
+
 impl Object {
     /// An answer to a request whose varying fields are `request`'s.
     pub fn new(storable: Storable, request: &HeaderMap, body: Body, (tags, born): (Box<[u64]>, u64)) -> Self {
         let Storable { status, headers, vary, terms } = storable;
         let variant = if vary.is_empty() { Box::default() } else { vary.of_request(request) };
-        let head = Head { status, headers: Arc::new(headers), vary, terms };
+        let mut head = Head { status, headers: Arc::new(headers), vary, terms };
+        make_ready(&mut head, &body);
         Self { head, variant, body, tags, born, checked: AtomicU64::new(born), aged: AtomicBool::new(false) }
     }
 
     /// One that was kept elsewhere, where purges have been held against it up to `checked`.
     pub(in crate::cache) fn restored(
-        (head, variant): (Head, Box<[u8]>),
+        (mut head, variant): (Head, Box<[u8]>),
         body: Body,
         (tags, born): (Box<[u64]>, u64),
         (checked, aged): (u64, bool),
     ) -> Self {
+        make_ready(&mut head, &body);
         let (checked, aged) = (AtomicU64::new(checked), AtomicBool::new(aged));
         Self { head, variant, body, tags, born, checked, aged }
     }
 
     /// The same with another body: the one that has come whole.
     pub fn with_body(&self, body: Body) -> Self {
+        let mut head = self.head.clone();
+        make_ready(&mut head, &body);
         Self {
-            head: self.head.clone(),
+            head,
             variant: self.variant.clone(),
             body,
             tags: self.tags.clone(),
@@ -94,7 +110,8 @@ impl Object {
 
     /// The same with another head, as fresh as `born`.
     pub fn renewed(&self, headers: HeaderMap, terms: Terms, born: u64) -> Self {
-        let head = Head { headers: Arc::new(headers), terms, ..self.head.clone() };
+        let mut head = Head { headers: Arc::new(headers), terms, ..self.head.clone() };
+        make_ready(&mut head, &self.body);
         Self { head, born, checked: AtomicU64::new(born), ..self.with_body(self.body.clone()) }
     }
 
@@ -128,10 +145,7 @@ impl Object {
 
     /// The length of its body, once it is known.
     pub fn length(&self) -> Option<u64> {
-        match &self.body {
-            Body::Whole(whole) => Some(whole.length()),
-            Body::Filling(filling) => filling.declared(),
-        }
+        self.body.length()
     }
 
     pub(super) fn checked(&self) -> u64 {
@@ -139,10 +153,43 @@ impl Object {
     }
 }
 
+/// What stands in the place of our own member of `Cache-Status`, where there is no other.
+const OURS: HeaderValue = HeaderValue::from_static("");
+
+/// Makes room for what each hit says anew, so that a copy of the fields only has to be filled in; and says how
+/// long the body is, where that is known.
+fn make_ready(head: &mut Head, body: &Body) {
+    let headers = Arc::make_mut(&mut head.headers);
+    // One line, however many came.
+    headers.insert(AGE, HeaderValue::from_static("0"));
+    headers.entry(CACHE_STATUS).or_insert(OURS);
+    match (head.status, body.length()) {
+        // RFC 9110 section 8.6.
+        (StatusCode::NO_CONTENT, _) => drop(headers.remove(CONTENT_LENGTH)),
+        (_, Some(length)) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        (_, None) => {}
+    }
+}
+
+/// Fills in what a hit says anew: its age, and what the cache did.
+pub fn fill_in(headers: &mut HeaderMap, age: Duration, status: Option<HeaderValue>) {
+    let age = age.as_secs().into();
+    match headers.get_mut(AGE) {
+        Some(place) => *place = age,
+        None => drop(headers.insert(AGE, age)),
+    }
+    match (headers.get_mut(CACHE_STATUS), status) {
+        (Some(place), Some(ours)) if *place == OURS => *place = ours,
+        (Some(place), None) if *place == OURS => drop(headers.remove(CACHE_STATUS)),
+        // Each cache appends its own (RFC 9211 section 2).
+        (_, ours) => headers.extend(ours.map(|ours| (CACHE_STATUS, ours))),
+    }
+}
+
 /// The tags in a field: words apart by blanks or commas, hashed.
 pub fn tags(headers: &HeaderMap, field: Option<&HeaderName>) -> Box<[u64]> {
     let Some(field) = field else { return Box::default() };
-    let lines = headers.get_all(field).iter().map(http::HeaderValue::as_bytes);
+    let lines = headers.get_all(field).iter().map(HeaderValue::as_bytes);
     let words = lines.flat_map(|line| line.split(|c| matches!(c, b' ' | b',' | b'\t')));
     let mut tags: Vec<u64> = words.filter(|word| !word.is_empty()).map(tag).take(MOST_TAGS).collect();
     tags.sort_unstable();

@@ -33,7 +33,7 @@ use crate::runtime::{Snapshot, Target};
 use crate::telemetry::metrics::CacheOutcome;
 use crate::values::Sha256;
 use fill::Arrival;
-use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
@@ -134,32 +134,29 @@ fn passes(
     let is_odd = cx.upgrade
         || body_comes
         || cx.held.is_some()
-        || has_body(&request.headers)
-        || says_another_request(&request.headers)
+        || is_odd(&request.headers)
         // The key would have what the upstream does not get to see.
         || hop_by_hop::takes_more_away(&request.headers);
     let is_bypassed = || cache.has_condition() && cache.is_bypassed(&Facts::new(request, &cx.policy));
     (no_store || is_odd || is_bypassed()).then_some(Forward::Bypass)
 }
 
-/// A body is part of no key (RFC 9110 section 9.3.1).
-fn has_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING)
-        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
-}
-
-/// Fields by which frameworks take a request for another one than it says. They are part of no key, so what
-/// comes of them is for nobody else.
-fn says_another_request(headers: &HeaderMap) -> bool {
-    const NAMES: [HeaderName; 6] = [
-        HeaderName::from_static("x-http-method-override"),
-        HeaderName::from_static("x-http-method"),
-        HeaderName::from_static("x-method-override"),
-        HeaderName::from_static("x-original-url"),
-        HeaderName::from_static("x-rewrite-url"),
-        HeaderName::from_static("x-original-host"),
+/// Whether a request has what is part of no key, so that what comes of it is for nobody else: a body (RFC 9110
+/// section 9.3.1), or fields by which frameworks take it for another one than it says.
+fn is_odd(headers: &HeaderMap) -> bool {
+    const NAMES: [&str; 6] = [
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-original-host",
     ];
-    NAMES.iter().any(|name| headers.contains_key(name))
+    headers.iter().any(|(name, value)| match name {
+        name if *name == CONTENT_LENGTH => value.as_bytes() != b"0",
+        name if *name == TRANSFER_ENCODING => true,
+        name => name.as_str().starts_with("x-") && NAMES.contains(&name.as_str()),
+    })
 }
 
 /// The key: the URL, the route, and all that policies set on the request for the upstream to see.
@@ -220,8 +217,8 @@ fn told(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
         "x-scheme",
         "x-url-scheme",
     ];
-    let fields = headers.iter().filter(|(name, _)| NAMES.contains(&name.as_str()));
-    fields.map(|(name, value)| (name.as_str(), value.as_bytes()))
+    let fields = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    fields.filter(|(name, _)| name.starts_with(['x', 'f']) && NAMES.contains(name))
 }
 
 /// As long as the exchange may take: a flight takes no longer.

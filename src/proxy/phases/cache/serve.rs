@@ -1,18 +1,20 @@
 //! Answers out of the cache: conditions, ranges and heads of what is kept.
 
 use crate::cache::rules::conditional::{self, Outcome};
+use crate::cache::rules::date;
 use crate::cache::rules::range::{self, Ranges};
 use crate::cache::rules::status::CACHE_STATUS;
-use crate::cache::rules::{date, storing};
 use crate::cache::store::body::{Follower, Whole};
-use crate::cache::store::object::{Body, Object};
+use crate::cache::store::object::{self, Body, Object};
 use crate::proxy::RequestContext;
-use crate::proxy::reply::{self, Content};
+use crate::proxy::reply::{self, Content, Part};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::{Method, StatusCode};
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -26,16 +28,18 @@ pub(super) async fn shared(
 ) -> Result<bool> {
     let now = date::now();
     let request = session.req_header();
+    let terms = &object.head.terms;
+    let ours = cx.visit.as_mut().and_then(|visit| {
+        visit.report.ttl = Some(terms.left(now));
+        visit.report.value()
+    });
     let mut headers = HeaderMap::clone(&object.head.headers);
-    storing::set_age(&mut headers, object.head.terms.age(now));
+    object::fill_in(&mut headers, terms.age(now), ours);
     let mut status = object.head.status;
-    if status == StatusCode::NO_CONTENT {
-        // RFC 9110 section 8.6: not even zero.
-        headers.remove(CONTENT_LENGTH);
-    }
-    let outcome = match status {
-        StatusCode::OK => conditional::evaluate(&request.method, &request.headers, &headers),
-        _ => Outcome::Proceed,
+    let is_plain = status != StatusCode::OK || is_plain(&request.headers);
+    let outcome = match is_plain {
+        true => Outcome::Proceed,
+        false => conditional::evaluate(&request.method, &request.headers, &headers),
     };
     let content = match (outcome, &object.body) {
         (Outcome::NotModified, _) => {
@@ -49,30 +53,18 @@ pub(super) async fn shared(
             headers.remove(CONTENT_TYPE);
             Content::Pieces(Vec::new().into_iter())
         }
+        (Outcome::Proceed, Body::Whole(whole)) if is_plain => Content::Whole(Arc::clone(whole), 0),
         (Outcome::Proceed, Body::Whole(whole)) => {
-            if status == StatusCode::OK
-                && request.method == Method::GET
-                && conditional::range_applies(&request.headers, &headers)
-            {
-                let ranges = range::parse(&request.headers, whole.length());
-                parts(whole, ranges, (&mut status, &mut headers))
-            } else if status == StatusCode::NO_CONTENT {
-                Content::None
-            } else {
-                headers.insert(CONTENT_LENGTH, whole.length().into());
-                all(whole)
-            }
+            let ranges = ranges(request, (status, &headers), Some(whole.length()));
+            parts(whole, ranges, (&mut status, &mut headers))
         }
-        (Outcome::Proceed, Body::Filling(filling)) => match place.or_else(|| filling.follow()) {
-            Some(follower) => Content::Following(follower),
-            None => return Ok(false),
-        },
+        (Outcome::Proceed, Body::Filling(filling)) => {
+            let Some(follower) = place.or_else(|| filling.follow()) else { return Ok(false) };
+            let ranges = ranges(request, (status, &headers), filling.declared());
+            part(follower, (filling.declared(), ranges), (&mut status, &mut headers))
+        }
     };
-    if let Some(visit) = &mut cx.visit {
-        visit.report.ttl = Some(object.head.terms.left(now));
-    }
-    let head = head(status, headers, cx);
-    Box::pin(reply::send_kept(session, cx, head, content)).await?;
+    Box::pin(reply::send_kept(session, cx, head(status, headers), content)).await?;
     Ok(true)
 }
 
@@ -89,18 +81,21 @@ pub(super) async fn private(
     if let Some(visit) = &mut cx.visit {
         visit.report.stored = Some(false);
     }
-    let head = head(status, headers, cx);
-    Box::pin(reply::send_kept(session, cx, head, Content::Private(events))).await
+    // Each cache appends its own (RFC 9211 section 2).
+    let ours = cx.visit.as_ref().and_then(|visit| visit.report.value());
+    headers.extend(ours.map(|ours| (CACHE_STATUS, ours)));
+    Box::pin(reply::send_kept(session, cx, head(status, headers), Content::Private(events))).await
 }
 
-fn head(status: StatusCode, headers: HeaderMap, cx: &RequestContext) -> ResponseHeader {
+fn head(status: StatusCode, headers: HeaderMap) -> ResponseHeader {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.headers) = (status, headers);
-    // Each cache appends its own (RFC 9211 section 2).
-    if let Some(value) = cx.visit.as_ref().and_then(|visit| visit.report.value()) {
-        parts.headers.append(CACHE_STATUS, value);
-    }
     parts.into()
+}
+
+/// True if a request has neither conditions nor a range, as most.
+fn is_plain(request: &HeaderMap) -> bool {
+    !request.keys().map(HeaderName::as_str).any(|name| name.starts_with("if-") || name == "range")
 }
 
 /// What a 304 says (RFC 9110 section 15.4.5): nothing of the body.
@@ -111,26 +106,59 @@ fn not_modified(headers: &mut HeaderMap) {
     }
 }
 
-fn all(whole: &Whole) -> Content {
-    Content::Pieces(whole.part(0, whole.length()).collect::<Vec<Bytes>>().into_iter())
+/// What of the body a request is for.
+fn ranges(
+    request: &RequestHeader,
+    (status, stored): (StatusCode, &HeaderMap),
+    length: Option<u64>,
+) -> Ranges {
+    let is_asked = status == StatusCode::OK
+        && request.method == Method::GET
+        && conditional::range_applies(&request.headers, stored);
+    match length {
+        Some(length) if is_asked => range::parse(&request.headers, length),
+        _ => Ranges::Whole,
+    }
 }
 
-fn parts(whole: &Whole, ranges: Ranges, (status, headers): (&mut StatusCode, &mut HeaderMap)) -> Content {
+/// A body on its way, or one part of it; for several parts it would have to be held as a whole.
+fn part(
+    follower: Follower,
+    (length, ranges): (Option<u64>, Ranges),
+    (status, headers): (&mut StatusCode, &mut HeaderMap),
+) -> Content {
+    match (length, ranges) {
+        (Some(length), Ranges::Unsatisfiable) => unsatisfiable(length, (status, headers)),
+        (Some(length), Ranges::Parts(spans)) if spans.len() == 1 => {
+            let Some(span) = spans.first() else { return Content::Following(follower) };
+            *status = StatusCode::PARTIAL_CONTENT;
+            headers.extend(span.content_range(length).map(|range| (CONTENT_RANGE, range)));
+            headers.insert(CONTENT_LENGTH, span.count().into());
+            Content::Part(Part::new(follower, span.first, span.count()))
+        }
+        _ => Content::Following(follower),
+    }
+}
+
+fn unsatisfiable(length: u64, (status, headers): (&mut StatusCode, &mut HeaderMap)) -> Content {
+    *status = StatusCode::RANGE_NOT_SATISFIABLE;
+    headers.insert(CONTENT_LENGTH, 0.into());
+    headers.remove(CONTENT_TYPE);
+    if let Ok(range) = HeaderValue::from_str(&format!("bytes */{length}")) {
+        headers.insert(CONTENT_RANGE, range);
+    }
+    Content::Pieces(Vec::new().into_iter())
+}
+
+fn parts(
+    whole: &Arc<Whole>,
+    ranges: Ranges,
+    (status, headers): (&mut StatusCode, &mut HeaderMap),
+) -> Content {
     let length = whole.length();
     match ranges {
-        Ranges::Whole => {
-            headers.insert(CONTENT_LENGTH, length.into());
-            all(whole)
-        }
-        Ranges::Unsatisfiable => {
-            *status = StatusCode::RANGE_NOT_SATISFIABLE;
-            headers.insert(CONTENT_LENGTH, 0.into());
-            headers.remove(CONTENT_TYPE);
-            if let Ok(range) = HeaderValue::from_str(&format!("bytes */{length}")) {
-                headers.insert(CONTENT_RANGE, range);
-            }
-            Content::Pieces(Vec::new().into_iter())
-        }
+        Ranges::Whole => Content::Whole(Arc::clone(whole), 0),
+        Ranges::Unsatisfiable => unsatisfiable(length, (status, headers)),
         Ranges::Parts(spans) => {
             *status = StatusCode::PARTIAL_CONTENT;
             if let [span] = *spans {
