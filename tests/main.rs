@@ -19,6 +19,8 @@ mod examples;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod requirements;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod systemd;

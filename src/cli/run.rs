@@ -6,6 +6,7 @@ use crate::listen::inherited::inherited;
 use crate::server::{self, Assembly, Ending, Options, Upgrade};
 use crate::telemetry::error_log::ErrorLog;
 use crate::values::Problem;
+use nix::sys::signal::{SigSet, Signal};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,6 +21,15 @@ pub(super) fn main(config: &Path, upgrade: Option<Upgrade>) -> ExitCode {
     }
 }
 
+/// A file that has grown as far as it may (`RLIMIT_FSIZE`) is an error of that write, not the end of the process.
+/// Threads that are started later have it from this one.
+fn let_writes_fail() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    // It cannot fail: the signal is one.
+    let _ = signals.thread_block();
+}
+
 /// Builds the gateway of this process, or says what is wrong.
 pub(super) fn assemble(config: &Path, upgrade: Option<Upgrade>) -> Result<Assembly, ExitCode> {
     let wrong = |problem: Problem| {
@@ -27,6 +37,7 @@ pub(super) fn assemble(config: &Path, upgrade: Option<Upgrade>) -> Result<Assemb
         ExitCode::FAILURE
     };
     let variable = |name: &str| std::env::var_os(name);
+    let_writes_fail();
     // First of all: these descriptors have numbers that others must not get.
     let inherited = inherited(variable).map_err(wrong)?;
     let supervisor = Supervisor::of(variable).map_err(wrong)?;

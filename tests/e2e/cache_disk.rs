@@ -111,6 +111,84 @@ fn what_the_memory_has_no_room_for_comes_from_disk() {
     assert!(event(&gateway, "hit") > 0.0);
 }
 
+/// RFC 9110 section 14: of bodies that the memory does not take, too.
+#[test]
+fn parts_of_what_is_on_disk() {
+    let (origin, asked) = versions();
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&yaml(&origin, folder.path(), "1MiB"));
+    check("/7", &Client::new(gateway.web()).get("a", "/7", ""));
+    wait_until("it is written", || objects(&gateway) == 1.0);
+    gateway.stop();
+    let gateway = Gateway::start(&yaml(&origin, folder.path(), "1MiB"));
+    let whole = body("/7", 1);
+    let length = whole.len();
+    assert!(length > 256 << 10, "larger than what is read at once");
+    let mut client = Client::new(gateway.web());
+    for (range, first, last) in [
+        ("0-0".to_owned(), 0, 0),
+        ("65535-65536".to_owned(), 65_535, 65_536),
+        ("300000-".to_owned(), 300_000, length - 1),
+        ("-9".to_owned(), length - 9, length - 1),
+        ("0-".to_owned(), 0, length - 1),
+    ] {
+        let answer = client.get("a", "/7", &format!("range: bytes={range}\r\n"));
+        let told = format!("bytes {first}-{last}/{length}");
+        assert_eq!((answer.status, answer.field("content-range")), (206, Some(told.as_str())), "{range}");
+        assert!(answer.text() == whole[first..=last] && !answer.cut, "{range}");
+    }
+    let beyond = client.get("a", "/7", &format!("range: bytes={length}-\r\n"));
+    assert_eq!(beyond.status, 416);
+    check("/7", &client.get("a", "/7", "range: bytes=0-0,9-9\r\n"));
+    check("/7", &client.get("a", "/7", ""));
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "all of it came from disk");
+}
+
+/// A disk that is full: here, files may grow no more, which is the same error of a write.
+#[test]
+fn a_full_disk_stops_no_request() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let (origin, _) = versions();
+    let folder = tempfile::tempdir().unwrap();
+    let (web, admin) = (quiet_port(), quiet_port());
+    let path = folder.path().join("gateway.yaml");
+    let text = yaml(&origin, &folder.path().join("cache"), "8MiB")
+        .replace("PORT_web", &web.to_string())
+        .replace("PORT_admin", &admin.to_string());
+    let sections = "version: 1\ntelemetry: { access_log: off }\nprocess: { workers: 2 }\n";
+    std::fs::write(&path, format!("{sections}{text}")).unwrap();
+    let process = Process::run(&path, admin, &[]);
+    let pid = Pid::from_raw(i32::try_from(process.id()).unwrap());
+    let allow = |most| prlimit(pid, Resource::Fsize, Rlimit { current: most, maximum: None }).unwrap();
+    let metric = |series: &str| {
+        let text = process.admin("GET", "/metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse::<f64>().unwrap())
+    };
+    let objects = || metric("tollgate_cache_disk_objects{cache=\"default\"}");
+    let is_ill = || metric("tollgate_cache_disk_ill{cache=\"default\"}") == 1.0;
+    let mut client = Client::new(SocketAddr::from(([127, 0, 0, 1], web)));
+    check("/1", &client.get("a", "/1", ""));
+    wait_until("it is written", || objects() == 1.0);
+    allow(Some(100_000));
+    for n in 0..20 {
+        let target = format!("/{n}7");
+        let version = check(&target, &client.get("a", &target, ""));
+        wait_until("the memory serves", || check(&target, &client.get("a", &target, "")) == version);
+    }
+    wait_until("it is seen", is_ill);
+    assert_eq!(objects(), 1.0, "nothing half is there");
+    check("/2", &client.get("a", "/2", ""));
+    allow(None);
+    let mut next = 100;
+    wait_until("it works again", || {
+        next += 1;
+        let target = format!("/{next}7");
+        check(&target, &client.get("a", &target, ""));
+        !is_ill() && objects() > 1.0
+    });
+}
+
 #[test]
 fn a_disk_that_does_not_work_stops_no_request() {
     let (origin, asked) = versions();
