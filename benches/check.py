@@ -4,7 +4,7 @@
 `make bench-check` and `make bench-baseline` call it. Two kinds of figures, both counted by valgrind's callgrind, which
 neither other programs on the machine nor its clock disturb:
 
-- operations: what benches/*_instructions.rs count (router, chain, policies, access log line, compile);
+- operations: what benches/*_instructions.rs count (router, chain, policies, access log line, compile, cache);
 - whole requests through the real binary: N requests on one connection between two dumps, so that its start does not
   count, five times, the median; instructions of all threads, and calls to the allocator.
 
@@ -31,7 +31,7 @@ from machine import CannotRun, Processes, free_ports  # noqa: E402
 from scenarios import scenarios  # noqa: E402
 
 BASELINE = HERE / "baseline.json"
-BENCHES = ("router_instructions", "policies_instructions")
+BENCHES = ("router_instructions", "policies_instructions", "cache_instructions")
 WHOLE = ("plain", "policy", "refused-401", "refused-404", "cache-1k")
 GROWTH = 0.03
 REQUESTS, TIMES, WARM = 300, 5, 200
