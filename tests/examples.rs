@@ -255,6 +255,19 @@ const EXAMPLES: &[Example] = &[
         },
     },
     Example {
+        name: "cache-shared.yaml",
+        asks: &[ask("web", "GET /shop/a", 200, &["cache-status: tollgate; fwd=uri-miss", "origin 9101"])],
+        more: |gateway| {
+            let mut client = Client::new(gateway.web());
+            let mut ask = || client.get("127.0.0.1", "/shop/b", "").field("cache-status").map(str::to_owned);
+            wait_until("what is kept is served", || ask().is_some_and(|status| status.contains("hit")));
+            // Without the store a purge holds here, and waits to be passed on.
+            let purge = "PURGE /shop/b HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+            assert_eq!(Client::new(gateway.web()).send(purge).text(), "purged\n");
+            assert!(ask().unwrap().contains("fwd=uri-miss"));
+        },
+    },
+    Example {
         name: "cache.yaml",
         asks: &[
             ask("web", "GET /shop/a", 200, &["cache-status: tollgate; fwd=uri-miss", "origin 9101"]),

@@ -26,7 +26,8 @@ struct Wanted {
 }
 
 /// Purges; in force for the next request, and after a restart but for the caches that it names as `unwritten`:
-/// there it is tried again until it is.
+/// there it is tried again until it is. Other gateways can hear of it, but for the caches that are `untold`: there
+/// as well.
 pub(super) async fn purge(snapshot: &Snapshot, body: &[u8]) -> Answer {
     let wanted: Wanted = match serde_json::from_slice(body) {
         Ok(wanted) => wanted,
@@ -38,11 +39,15 @@ pub(super) async fn purge(snapshot: &Snapshot, body: &[u8]) -> Answer {
     };
     let named = |name: &str| wanted.cache.as_deref().is_none_or(|wanted| wanted == name);
     let purge = Purge { target, soft: wanted.soft };
-    let (mut purged, mut unwritten) = (Vec::new(), Vec::new());
+    let (mut purged, mut unwritten, mut untold) = (Vec::new(), Vec::new(), Vec::new());
     for (name, store) in snapshot.caches.iter().filter(|(name, _)| named(name)) {
-        if let Err(error) = store.purge(&purge).done().await {
+        let (recorded, passed_on) = (store.purge(&purge), store.pass_on(&purge));
+        if let Err(error) = recorded.done().await {
             log::warn!("cache_disk: a purge is not written yet cache={name} error={error}");
             unwritten.push(name.to_string());
+        }
+        if !passed_on.done().await {
+            untold.push(name.to_string());
         }
         purged.push(name.to_string());
     }
@@ -55,7 +60,8 @@ pub(super) async fn purge(snapshot: &Snapshot, body: &[u8]) -> Answer {
         purge.soft,
         purged.join(",")
     );
-    as_json(StatusCode::OK, &json!({ "caches": purged, "soft": wanted.soft, "unwritten": unwritten }))
+    let answer = json!({ "caches": purged, "soft": wanted.soft, "unwritten": unwritten, "untold": untold });
+    as_json(StatusCode::OK, &answer)
 }
 
 fn target(wanted: &Wanted) -> Result<Target, &'static str> {

@@ -1,8 +1,9 @@
-//! Keeps upstreams up to date: finds their endpoints and probes their health; what stores are to be
-//! connected is told here as well. It holds what outlives
+//! Keeps upstreams up to date: finds their endpoints and probes their health; and caches, which carry
+//! out purges and hear what other gateways have purged. What stores are to be connected is told here as well. It holds what outlives
 //! configurations and no snapshot; a reload tells it what is wanted now.
 
 use super::{probe, resolve};
+use crate::cache::store::Store as Cache;
 use crate::outbound::redis;
 use crate::runtime::Snapshot;
 use crate::telemetry::random;
@@ -30,6 +31,7 @@ pub struct Kept {
     discoveries: Vec<Arc<Discovery>>,
     monitors: Vec<Arc<Monitor>>,
     stores: Vec<redis::Keeping>,
+    caches: Vec<Arc<Cache>>,
 }
 
 impl Kept {
@@ -40,6 +42,7 @@ impl Kept {
             discoveries: upstreams().filter_map(|upstream| upstream.discovery().cloned()).collect(),
             monitors: upstreams().filter_map(|upstream| upstream.monitor().cloned()).collect(),
             stores: snapshot.stores.iter().map(redis::Store::keeping).collect(),
+            caches: snapshot.caches.values().map(Arc::clone).collect(),
         };
         // Upstreams may share a source.
         kept.discoveries.sort_by_key(Arc::as_ptr);
@@ -52,18 +55,20 @@ impl Kept {
         &self.stores
     }
 
-    /// Waits until each source has been asked and each store was tried once, or for
-    /// [`FIRST_ANSWERS`].
+    /// Waits until each source has been asked, each store was tried and each cache has heard others once, or
+    /// for [`FIRST_ANSWERS`].
     pub async fn settled(&self) {
         let found = join_all(self.discoveries.iter().map(|discovery| discovery.settled()));
         let connected = join_all(self.stores.iter().map(redis::Keeping::settled));
-        let all = async { tokio::join!(found, connected) };
+        let heard = join_all(self.caches.iter().map(|cache| cache.settled()));
+        let all = async { tokio::join!(found, connected, heard) };
         let _ = tokio::time::timeout(FIRST_ANSWERS, all).await;
     }
 
     fn is_settled(&self) -> bool {
         self.discoveries.iter().all(|discovery| discovery.is_settled())
             && self.stores.iter().all(redis::Keeping::is_settled)
+            && self.caches.iter().all(|cache| cache.is_settled())
     }
 }
 
@@ -87,6 +92,7 @@ impl Keeper {
         self.0.send_modify(|kept| {
             kept.discoveries.extend(wanted.discoveries.iter().cloned());
             kept.stores.extend(wanted.stores.iter().cloned());
+            kept.caches.extend(wanted.caches.iter().cloned());
         });
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.block_on(wanted.settled());
@@ -161,6 +167,11 @@ impl BackgroundService for Upkeep {
                 let task = tasks
                     .remove(&key)
                     .unwrap_or_else(|| Task::spawn(watch_over(Arc::clone(monitor), probes.clone())));
+                next.insert(key, task);
+            }
+            for cache in &kept.caches {
+                let key = Arc::as_ptr(cache) as usize;
+                let task = tasks.remove(&key).unwrap_or_else(|| Task::spawn(Arc::clone(cache).keep()));
                 next.insert(key, task);
             }
             tasks = next;

@@ -4,6 +4,7 @@ use crate::cache::disk::index::Bounds;
 use crate::cache::store::Store;
 use crate::config::Config;
 use crate::config::model::cache::CacheDisk;
+use crate::outbound::redis::Stores;
 use crate::retained::{Retained, StableId};
 use crate::values::{ConfigPath, Finding, Name, Problem};
 use nix::unistd::{AccessFlags, access};
@@ -19,9 +20,14 @@ fn path(name: &Name, field: &str) -> ConfigPath {
     ConfigPath::default().key("caches").key(name).key("disk").key(field)
 }
 
-/// What is wrong with the tiers on disk, as far as that can be seen without opening them.
-pub(super) fn findings(config: &Config) -> Vec<Finding> {
+/// What is wrong with caches, as far as that can be seen without opening their folders.
+pub(super) fn findings(config: &Config, shared: &Stores) -> Vec<Finding> {
     let mut found = Vec::new();
+    for (name, store) in &config.caches {
+        let problem = store.share_purges.as_ref().and_then(|wanted| shared.get(wanted).err().flatten());
+        let at = || ConfigPath::default().key("caches").key(name).key("share_purges");
+        found.extend(problem.map(|problem| Finding::error(at(), problem)));
+    }
     let mut known: Vec<(&Name, &CacheDisk)> = Vec::new();
     let disks = config.caches.iter().filter_map(|(name, store)| Some((name, store.disk.as_ref()?)));
     for (name, disk) in disks {
@@ -62,7 +68,7 @@ fn can_be_written(path: &Path) -> io::Result<()> {
 /// The stores; with `opens`, their folders are opened, which makes them.
 pub(super) fn stores(
     config: &Config,
-    retained: &Retained,
+    (retained, shared): (&Retained, &Stores),
     opens: bool,
 ) -> Result<BTreeMap<Box<str>, Arc<Store>>, Vec<Finding>> {
     let mut stores = BTreeMap::new();
@@ -75,6 +81,8 @@ pub(super) fn stores(
                 (disk.path.as_path(), bounds)
             });
             kept.set_disk(disk).map_err(|error| vec![Finding::error(path(name, "path"), refused(&error))])?;
+            let sharing = store.share_purges.as_ref().and_then(|wanted| shared.get(wanted).ok());
+            kept.set_sharing(name.as_str(), sharing);
         }
         stores.insert(name.as_str().into(), kept);
     }

@@ -110,7 +110,7 @@ impl Compiler {
         let upstreams = work.upstreams();
         let (routes, router) = work.routes(&listeners);
         let Work { mut found, identity, stores, .. } = work;
-        found.extend(caches::findings(config));
+        found.extend(caches::findings(config, &stores));
         let is_wrong = found.iter().any(|finding| finding.severity == Severity::Error);
         // Who gets where is not known while a chain could not be compiled.
         if !is_wrong {
@@ -122,7 +122,7 @@ impl Compiler {
         if is_wrong {
             return Err(found);
         }
-        let caches = caches::stores(config, &self.retained, self.serves)?;
+        let caches = caches::stores(config, (&self.retained, &stores), self.serves)?;
         let names = || config.upstreams.keys().map(Name::as_str);
         let upstreams = upstreams.into_iter().zip(self.metrics.upstreams(names())).collect();
         let snapshot = Snapshot {

@@ -3,6 +3,7 @@
 use crate::background::quotas::QuotaKeeper;
 use crate::background::reload::InForce;
 use crate::cache::store::Store;
+use crate::cache::store::sharing::SharingCount;
 use crate::listen::{Counters, HandshakeFailure, Refusal};
 use crate::outbound::redis;
 use crate::policy::quota;
@@ -12,7 +13,8 @@ use crate::policy::shared::in_flight::InFlight;
 use crate::retained::Retained;
 use crate::runtime::pressure::Pressure;
 use crate::telemetry::metrics::{
-    CacheCount, CacheDiskCount, Connections, EndpointCount, LimitKeys, QuotaKeys, StoreCount,
+    CacheCount, CacheDiskCount, CacheSharingCount, Connections, EndpointCount, LimitKeys, QuotaKeys,
+    StoreCount,
 };
 use crate::upstream::breaker;
 use crate::values::ListenerId;
@@ -109,6 +111,10 @@ pub(super) fn caches(in_force: &InForce) {
             stored: store.counts.stored.load(Ordering::Relaxed),
             evicted: store.counts.evicted.load(Ordering::Relaxed),
             fetches: store.flights.count() as u64,
+            sharing: store.sharing().map(|sharing| {
+                let SharingCount { is_connected, waiting, events } = sharing.count();
+                CacheSharingCount { is_connected, waiting, events }
+            }),
             disk: store.disk().map(|disk| CacheDiskCount {
                 bytes: disk.bytes(),
                 objects: disk.objects(),

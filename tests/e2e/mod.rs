@@ -9,6 +9,7 @@ mod cache_attacks;
 mod cache_disk;
 mod cache_herd;
 mod cache_poisoning;
+mod cache_sharing;
 mod cache_standard;
 mod certificates;
 mod compress;

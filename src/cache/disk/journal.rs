@@ -6,8 +6,7 @@
 
 use super::files::{Folder, open_options};
 use super::format::sum;
-use crate::cache::store::purge::{Purge, Target};
-use std::fmt::Write as _;
+use crate::cache::store::purge::Purge;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -182,31 +181,7 @@ fn signed(text: &str) -> String {
 
 /// A purge as a line.
 fn line(purge: &Purge, at: u64) -> String {
-    let how = if purge.soft { "soft" } else { "hard" };
-    let mut text = format!("{at} {how} ");
-    let (kind, of) = match &purge.target {
-        Target::All => ("all", None),
-        Target::Host(host) => ("host", Some(&**host)),
-        Target::Prefix(prefix) => ("prefix", Some(&**prefix)),
-        Target::Url(url) => ("url", Some(&**url)),
-        Target::Tag(tag) => {
-            let _ = write!(text, "tag {tag:016x}");
-            return signed(&text);
-        }
-    };
-    text.push_str(kind);
-    if let Some(of) = of {
-        text.push(' ');
-        // A line stays one.
-        for c in of.chars() {
-            match c {
-                '\n' => text.push_str("\\n"),
-                '\\' => text.push_str("\\\\"),
-                c => text.push(c),
-            }
-        }
-    }
-    signed(&text)
+    signed(&format!("{at} {purge}"))
 }
 
 /// What whole lines say.
@@ -238,31 +213,5 @@ fn parse(line: &[u8]) -> Option<Line> {
     if what == "floor" {
         return Some(Line::Floor(at));
     }
-    let (how, what) = what.split_once(' ')?;
-    let soft = match how {
-        "soft" => true,
-        "hard" => false,
-        _ => return None,
-    };
-    let target = match what.split_once(' ') {
-        None if what == "all" => Target::All,
-        Some(("host", of)) => Target::Host(unescaped(of)?),
-        Some(("prefix", of)) => Target::Prefix(unescaped(of)?),
-        Some(("url", of)) => Target::Url(unescaped(of)?),
-        Some(("tag", of)) => Target::Tag(u64::from_str_radix(of, 16).ok()?),
-        _ => return None,
-    };
-    Some(Line::Purge(Purge { target, soft }, at))
-}
-
-fn unescaped(text: &str) -> Option<Box<str>> {
-    let (mut out, mut chars) = (String::with_capacity(text.len()), text.chars());
-    while let Some(c) = chars.next() {
-        out.push(match c {
-            '\\' if chars.as_str().starts_with('n') => chars.next().map(|_| '\n')?,
-            '\\' => chars.next()?,
-            c => c,
-        });
-    }
-    Some(out.into())
+    Purge::parse(what).map(|purge| Line::Purge(purge, at))
 }

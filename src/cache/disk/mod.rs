@@ -13,6 +13,7 @@
 pub mod files;
 pub mod format;
 pub mod health;
+mod heard;
 pub mod index;
 pub mod journal;
 mod keeper;

@@ -79,6 +79,9 @@ impl Report {
         }
         match self.ttl {
             Some(Ok(left)) => line.push("; ttl=").number(left.as_secs()),
+            Some(Err(over)) if over.as_secs() == 0 => {
+                line.push("; ttl=0");
+            }
             Some(Err(over)) => line.push("; ttl=-").number(over.as_secs()),
             None => {}
         }

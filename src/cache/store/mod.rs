@@ -5,6 +5,7 @@ pub mod body;
 pub mod flight;
 pub mod object;
 pub mod purge;
+pub mod sharing;
 
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,12 @@ use parking_lot::Mutex;
 use purge::{Purge, Purges, Verdict};
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use sharing::Sharing;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::{Notify, watch};
 
 /// The most variants of one key; beyond them the oldest goes.
 const MOST_VARIANTS: usize = 64;
@@ -113,9 +116,13 @@ pub struct Store {
     /// What is being fetched.
     pub flights: Flights,
     purges: Arc<Purges>,
+    /// There are many purges.
+    sweep_due: Notify,
     capacity: AtomicU64,
     /// What outlives the memory.
     disk: ArcSwapOption<Disk>,
+    /// How purges are passed on to other gateways.
+    sharing: watch::Sender<Option<Arc<Sharing>>>,
     /// Who looks on disk, by key: those who want the same wait for one.
     looking: Box<[tokio::sync::Mutex<()>]>,
     /// Counts for the metrics.
@@ -163,8 +170,10 @@ impl Store {
             hasher: ahash::RandomState::new(),
             flights: Flights::new(memory / 2),
             purges: Arc::default(),
+            sweep_due: Notify::new(),
             capacity: AtomicU64::new(memory),
             disk: ArcSwapOption::empty(),
+            sharing: watch::Sender::default(),
             looking: (0..below::LOOKING).map(|_| tokio::sync::Mutex::default()).collect(),
             counts,
         }
@@ -275,9 +284,12 @@ impl Store {
         // The disk first: what comes up from it has a moment from before it was looked at there.
         let recorded =
             self.disk.load().as_ref().map_or_else(Recorded::default, |disk| disk.begin_purge(purge));
-        if self.purges.add(purge) {
-            // So many are remembered that those before are carried out, once for all.
-            self.sweep();
+        // So many are remembered that those before are carried out, once for all; that looks at every key, and
+        // is no request's work.
+        match self.purges.add(purge) {
+            purge::MOST.. => self.sweep(),
+            purge::MANY.. => self.sweep_due.notify_one(),
+            _ => {}
         }
         recorded
     }
@@ -306,6 +318,19 @@ impl Store {
             })
         });
         self.purges.forget(upto);
+    }
+
+    /// Does what there is to do beside requests, until it is dropped: carries out purges, passes them on.
+    pub async fn keep(self: Arc<Self>) {
+        let sweeping = async {
+            loop {
+                self.sweep_due.notified().await;
+                let store = Arc::clone(&self);
+                // It fails only when the process ends.
+                let _ = tokio::task::spawn_blocking(move || store.sweep()).await;
+            }
+        };
+        tokio::join!(sweeping, self.keep_sharing());
     }
 
     /// Bytes that are kept.

@@ -132,6 +132,11 @@ impl Object {
         OVERHEAD + fields + tags + body
     }
 
+    /// True if a purge has made it stale before its time.
+    pub fn is_aged(&self) -> bool {
+        self.aged.load(Ordering::Acquire)
+    }
+
     /// True if it can be asked about.
     pub fn has_validator(&self) -> bool {
         update::has_validator(&self.head.headers)

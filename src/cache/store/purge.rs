@@ -5,11 +5,15 @@ use super::object::Object;
 use crate::cache::rules::date;
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many purges are remembered before they are carried out.
-const MOST: usize = 8192;
+pub(super) const MANY: usize = 8192;
+
+/// How many at most: then whoever purges carries them out.
+pub(super) const MOST: usize = 4 * MANY;
 
 /// What is purged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +37,59 @@ pub struct Purge {
     pub target: Target,
     /// Whether what is purged may still be served in its grace, or instead of an error, and be asked about.
     pub soft: bool,
+}
+
+/// As it is written down and passed on: `soft` or `hard`, and what; on one line.
+impl fmt::Display for Purge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.soft { "soft" } else { "hard" })?;
+        let (kind, of) = match &self.target {
+            Target::All => return f.write_str(" all"),
+            Target::Tag(tag) => return write!(f, " tag {tag:016x}"),
+            Target::Host(host) => ("host", host),
+            Target::Prefix(prefix) => ("prefix", prefix),
+            Target::Url(url) => ("url", url),
+        };
+        write!(f, " {kind} ")?;
+        of.chars().try_for_each(|c| match c {
+            '\n' => f.write_str("\\n"),
+            '\\' => f.write_str("\\\\"),
+            c => f.write_char(c),
+        })
+    }
+}
+
+impl Purge {
+    /// What was written; none if that is no purge.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (how, what) = text.split_once(' ')?;
+        let soft = match how {
+            "soft" => true,
+            "hard" => false,
+            _ => return None,
+        };
+        let target = match what.split_once(' ') {
+            None if what == "all" => Target::All,
+            Some(("host", of)) => Target::Host(unescaped(of)?),
+            Some(("prefix", of)) => Target::Prefix(unescaped(of)?),
+            Some(("url", of)) => Target::Url(unescaped(of)?),
+            Some(("tag", of)) => Target::Tag(u64::from_str_radix(of, 16).ok()?),
+            _ => return None,
+        };
+        Some(Self { target, soft })
+    }
+}
+
+fn unescaped(text: &str) -> Option<Box<str>> {
+    let (mut out, mut chars) = (String::with_capacity(text.len()), text.chars());
+    while let Some(c) = chars.next() {
+        out.push(match c {
+            '\\' if chars.as_str().starts_with('n') => chars.next().map(|_| '\n')?,
+            '\\' => chars.next()?,
+            c => c,
+        });
+    }
+    Some(out.into())
 }
 
 /// What purges leave of an answer.
@@ -151,10 +208,10 @@ impl Purges {
         &self.clock
     }
 
-    /// Remembers one. True if there are so many that they had better be carried out.
-    pub(super) fn add(&self, purge: &Purge) -> bool {
+    /// Remembers one. How many there are then.
+    pub(super) fn add(&self, purge: &Purge) -> usize {
         self.remember(purge);
-        self.count() >= MOST
+        self.count()
     }
 
     /// Remembers one. When it was: after everything that was asked about it before.

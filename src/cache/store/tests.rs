@@ -141,16 +141,34 @@ fn what_was_purged_while_it_came_is_not_kept() {
     assert!(found(&store, &key, &empty).is_none());
 }
 
-#[test]
-fn purges_that_are_carried_out_stay_in_force() {
-    let (store, empty) = (Store::new(ByteSize::mib(8)), HeaderMap::new());
+#[tokio::test]
+async fn purges_that_are_carried_out_stay_in_force() {
+    let (store, empty) = (Arc::new(Store::new(ByteSize::mib(64))), HeaderMap::new());
     let keys: Vec<_> = (0..10_000).map(|n| key(&format!("https://a/{n}"))).collect();
     for key in &keys {
         store.put(key, object(&store, &[], &empty, b"x"), NOW);
     }
+    let purge_all = || {
+        for key in &keys {
+            store.purge(&Purge { target: Target::Url(key.url().into()), soft: false });
+        }
+    };
+    purge_all();
+    assert!(keys.iter().all(|key| found(&store, key, &empty).is_none()));
+    assert_eq!((store.purges.count(), store.keys()), (10_000, 10_000), "they are remembered");
+    let upkeep = tokio::spawn(Arc::clone(&store).keep());
+    until("they are carried out", || store.purges.count() == 0 && store.keys() == 0).await;
+    upkeep.abort();
     for key in &keys {
-        store.purge(&Purge { target: Target::Url(key.url().into()), soft: false });
+        store.put(key, object(&store, &[], &empty, b"y"), NOW);
     }
+    assert!(keys.iter().all(|key| found(&store, key, &empty).is_some()), "what came later is not reached");
+    // Without anybody who does it beside requests, there is a bound all the same.
+    for n in 0..40_000 {
+        store.purge(&Purge { target: Target::Url(format!("https://b/{n}").into()), soft: false });
+        assert!(store.purges.count() <= super::purge::MOST);
+    }
+    purge_all();
     assert!(keys.iter().all(|key| found(&store, key, &empty).is_none()));
 }
 

@@ -1,6 +1,6 @@
 //! Stores of answers, for the policy `cache`.
 
-use crate::values::ByteSize;
+use crate::values::{ByteSize, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -15,11 +15,15 @@ pub struct CacheStore {
     /// A tier on disk, for what is to outlive the memory and the process. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<CacheDisk>,
+    /// The store, by its name in `stores`, by which gateways pass purges on to each other: those that the admin
+    /// listener and `PURGE` ask for. Caches of one name that name the same store belong together. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_purges: Option<Name>,
 }
 
 impl Default for CacheStore {
     fn default() -> Self {
-        Self { memory: ByteSize::mib(256), disk: None }
+        Self { memory: ByteSize::mib(256), disk: None, share_purges: None }
     }
 }
 

@@ -193,7 +193,8 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<Connected, String> {
+    /// Makes a connection, in the time that there is for it.
+    pub(super) async fn connect(&self) -> Result<Connected, String> {
         let connected = tokio::time::timeout(self.connect_timeout, self.target.connect()).await;
         connected
             .unwrap_or_else(|_| Err(format!("no connection within {}ms", self.connect_timeout.as_millis())))

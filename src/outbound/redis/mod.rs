@@ -8,10 +8,12 @@ mod config;
 mod connect;
 mod link;
 mod stores;
+mod waiting;
 
 pub use config::{RedisClientCertificate, RedisConfig, RedisTls, StoreAddress, StoreConfig};
 pub use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation, cmd, pipe};
 pub use stores::Stores;
+pub use waiting::Waiting;
 
 use super::Outbound;
 use crate::values::{ConfigPath, Finding, Name, Problem, Secret, pem};

@@ -270,6 +270,14 @@ impl State {
             scrape.add(&table::CACHE_STORED, &[cache], count.stored as f64);
             scrape.add(&table::CACHE_EVICTED, &[cache], count.evicted as f64);
             scrape.add(&table::CACHE_FETCHES, &[cache], count.fetches as f64);
+            if let Some(sharing) = &count.sharing {
+                let connected = f64::from(u8::from(sharing.is_connected));
+                scrape.add(&table::CACHE_SHARING, &[cache], connected);
+                scrape.add(&table::CACHE_SHARING_WAITING, &[cache], sharing.waiting as f64);
+                for (event, times) in &sharing.events {
+                    scrape.add(&table::CACHE_SHARING_EVENTS, &[cache, event], *times as f64);
+                }
+            }
             let Some(disk) = &count.disk else { continue };
             scrape.add(&table::CACHE_DISK_BYTES, &[cache], disk.bytes as f64);
             scrape.add(&table::CACHE_DISK_OBJECTS, &[cache], disk.objects as f64);

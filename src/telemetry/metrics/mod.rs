@@ -182,6 +182,19 @@ pub struct CacheCount {
     pub fetches: u64,
     /// What it holds on disk, if it has a tier there.
     pub disk: Option<CacheDiskCount>,
+    /// How purges are passed on, if they are.
+    pub sharing: Option<CacheSharingCount>,
+}
+
+/// How a cache passes purges on to other gateways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheSharingCount {
+    /// Others are heard.
+    pub is_connected: bool,
+    /// Purges that wait to be passed on.
+    pub waiting: u64,
+    /// What happened, by its label.
+    pub events: [(&'static str, u64); 3],
 }
 
 /// What a cache holds on disk.

@@ -100,6 +100,12 @@ table! {
         "Whether the disk of a cache does not work at the moment, so that requests go on without it: 1 or 0.";
     CACHE_DISK_EVENTS COUNTER "tollgate_cache_disk_events_total" ["cache", "event"]
         "What happened to a cache's tier on disk: hit, written, evicted, damaged (a file was not what had been written, and is gone), error (of the disk), passed_over (left out because too much was going on, or after an error).";
+    CACHE_SHARING GAUGE "tollgate_cache_sharing_connected" ["cache"]
+        "Whether a cache hears what other gateways purge (caches.NAME.share_purges): 1 or 0.";
+    CACHE_SHARING_WAITING GAUGE "tollgate_cache_sharing_waiting" ["cache"]
+        "Purges that wait to be passed on to other gateways.";
+    CACHE_SHARING_EVENTS COUNTER "tollgate_cache_sharing_events_total" ["cache", "event"]
+        "Purges that were passed on (told), taken in (heard), and how often it was not known what others had purged, so that everything was (lost).";
     REJECTIONS COUNTER "tollgate_rejections_total" ["code"]
         "Answers of the gateway's own that refuse a request, by their code.";
     AUTH COUNTER "tollgate_auth_total" ["method", "provider", "outcome"]

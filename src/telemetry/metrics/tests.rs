@@ -276,7 +276,9 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     let events =
         [("hit", 3), ("written", 9), ("evicted", 0), ("damaged", 1), ("error", 0), ("passed_over", 0)];
     let disk = Some(CacheDiskCount { bytes: 8192, objects: 2, is_ill: true, events });
-    let cache = CacheCount { bytes: 4096, keys: 2, stored: 9, evicted: 7, fetches: 1, disk };
+    let events = [("told", 3), ("heard", 5), ("lost", 1)];
+    let sharing = Some(CacheSharingCount { is_connected: true, waiting: 2, events });
+    let cache = CacheCount { bytes: 4096, keys: 2, stored: 9, evicted: 7, fetches: 1, disk, sharing };
     metrics.set_caches_source(Box::new(move || [("main".to_owned(), cache)].into()));
     routes[0].cached(CacheOutcome::Hit);
     routes[0].cached(CacheOutcome::Hit);
@@ -331,6 +333,9 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_cache_stored_total{cache=\"main\"} 9",
         "tollgate_cache_evicted_total{cache=\"main\"} 7",
         "tollgate_cache_fetches{cache=\"main\"} 1",
+        "tollgate_cache_sharing_connected{cache=\"main\"} 1",
+        "tollgate_cache_sharing_waiting{cache=\"main\"} 2",
+        "tollgate_cache_sharing_events_total{cache=\"main\",event=\"heard\"} 5",
         "tollgate_cache_disk_bytes{cache=\"main\"} 8192",
         "tollgate_cache_disk_ill{cache=\"main\"} 1",
         "tollgate_cache_disk_events_total{cache=\"main\",event=\"damaged\"} 1",

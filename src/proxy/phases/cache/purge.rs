@@ -38,9 +38,14 @@ pub(super) async fn by_method(
     let soft = request.headers.get("x-purge").is_some_and(|how| how.as_bytes().eq_ignore_ascii_case(b"soft"));
     let query = key::query(request.uri.query(), &cache.settings.query);
     let url = key::url(cx.policy.scheme(), &cx.authority, cx.policy.path(request), query.as_deref());
-    if let Err(error) = store.purge(&Purge { target: Target::Url(url.into()), soft }).done().await {
+    let purge = Purge { target: Target::Url(url.into()), soft };
+    let (recorded, passed_on) = (store.purge(&purge), store.pass_on(&purge));
+    if let Err(error) = recorded.done().await {
         // It is in force, and is tried again until it is written.
         log::warn!("cache_disk: a purge is not written yet error={error}");
+    }
+    if !passed_on.done().await {
+        log::warn!("cache: other gateways have not heard of a purge yet");
     }
     let head = ResponseHeader::build_no_case(StatusCode::OK, Some(2))?;
     Box::pin(reply::send(session, cx, Reply { head, body: Bytes::from_static(b"purged\n") })).await?;

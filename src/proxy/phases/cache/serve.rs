@@ -17,6 +17,7 @@ use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Serves what is kept, or comes, to one of those that it is for. False if its beginning is gone.
@@ -30,7 +31,9 @@ pub(super) async fn shared(
     let request = session.req_header();
     let terms = &object.head.terms;
     let ours = cx.visit.as_mut().and_then(|visit| {
-        visit.report.ttl = Some(terms.left(now));
+        let left = terms.left(now);
+        visit.report.ttl =
+            Some(left.and_then(|left| if object.is_aged() { Err(Duration::ZERO) } else { Ok(left) }));
         visit.report.value()
     });
     let mut headers = HeaderMap::clone(&object.head.headers);
