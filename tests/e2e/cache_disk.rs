@@ -385,3 +385,40 @@ fn files_are_the_gateways_alone() {
     }
     assert!(modes.iter().all(|mode| *mode == 0));
 }
+
+#[test]
+fn a_large_answer_that_is_still_good_is_served_from_disk_again() {
+    // Larger than the memory, and stale from the beginning: an upstream's cache had it for long.
+    let body = "large ".repeat(400_000);
+    let sent = body.clone();
+    let origin = Origin::start(move |request, stream| {
+        let bytes = match request.field("if-none-match") {
+            Some(_) => {
+                b"HTTP/1.1 304 Not Modified\r\netag: \"v\"\r\ncache-control: max-age=600\r\n\r\n".to_vec()
+            }
+            None => answer("200 OK", "cache-control: max-age=10\r\nage: 11\r\netag: \"v\"\r\n", &sent),
+        };
+        stream.write_all(&bytes).is_ok()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&yaml(&origin, folder.path(), "16MiB"));
+    let first = Client::new(gateway.web()).get("a", "/", "");
+    assert!(first.text() == body && first.field("cache-status").unwrap().contains("stored"));
+    wait_until("it is written", || objects(&gateway) == 1.0);
+    gateway.stop();
+
+    let gateway = Gateway::start(&yaml(&origin, folder.path(), "1MiB"));
+    let ask = || {
+        let answer = Client::new(gateway.web()).get("a", "/", "");
+        assert!(answer.status == 200 && !answer.cut && answer.text() == body, "{}", answer.status);
+        answer.field("cache-status").unwrap_or_default().to_owned()
+    };
+    assert!(ask().contains("fwd=stale; fwd-status=304"));
+    wait_until("it is written anew", || event(&gateway, "written") == 1.0);
+    let before = origin.received().len();
+    for _ in 0..3 {
+        let status = ask();
+        assert!(status.starts_with("tollgate; hit; ttl=5"), "{status}");
+    }
+    assert_eq!((origin.received().len(), before), (2, 2));
+}

@@ -64,6 +64,8 @@ pub struct Disk {
     floor: u64,
     /// Shared by who has asked the purges about an object and not yet told the index of it.
     gate: RwLock<()>,
+    /// Held by who gives a file its name: what has the name and what the index says of it are one.
+    naming: Mutex<()>,
     readers: Arc<Semaphore>,
     writers: Arc<Semaphore>,
     /// Bytes that wait to be written.
@@ -152,6 +154,7 @@ impl Disk {
             purges,
             journal: Mutex::new(journal),
             gate: RwLock::new(()),
+            naming: Mutex::default(),
             readers: Arc::new(Semaphore::new(READERS)),
             writers: Arc::new(Semaphore::new(WRITERS)),
             queued: AtomicU64::new(0),

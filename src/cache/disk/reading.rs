@@ -264,7 +264,8 @@ impl Pump {
         let gone = || Fault::Io(io::Error::other("the process ends"));
         let turn = Arc::clone(&self.disk.readers).acquire_owned().await.map_err(|_| gone())?;
         let sound = Arc::clone(&self.sound);
-        let upto = (at + AT_ONCE).min(sound.pieces());
+        let count = if self.filling.is_narrow() { 1 } else { AT_ONCE };
+        let upto = (at + count).min(sound.pieces());
         let job = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             (at..upto).map(|at| sound.piece(at)).collect()

@@ -1,5 +1,6 @@
 //! Putting an answer on disk, in the background.
 
+use super::files::{Fault, Opened};
 use super::index::{Entry, Name};
 use super::{Disk, count, format};
 use crate::cache::rules::key::Key;
@@ -33,6 +34,26 @@ impl Disk {
         if weight > self.index.largest() {
             return;
         }
+        let (name, whole) = (Arc::clone(key), Arc::clone(whole));
+        let object = Arc::clone(object);
+        self.queue(weight, move |disk| disk.write(&name, &object, &whole));
+    }
+
+    /// Gives the answer on disk that was asked for at `born` another head, which a 304 has made of it, in the background:
+    /// its body is copied from file to file, and checked on the way. Returns at once.
+    pub fn renew(self: &Arc<Self>, key: &Arc<Key>, born: u64, object: &Arc<Object>) {
+        let (key, object) = (Arc::clone(key), Arc::clone(object));
+        self.queue(OVERHEAD, move |disk| disk.copy(&key, born, &object));
+    }
+
+    /// True if there is an answer to the same requests that was asked for later.
+    pub fn has_newer(&self, key: &Key, object: &Object) -> bool {
+        let known = self.index.get(Name::of(key.as_str(), &object.variant));
+        known.is_some_and(|known| known.born > object.born)
+    }
+
+    /// Has something written, in its turn.
+    fn queue(self: &Arc<Self>, weight: u64, write: impl FnOnce(&Self) -> io::Result<()> + Send + 'static) {
         let before = self.queued.fetch_add(weight, Ordering::AcqRel);
         let queued = Queued { disk: Arc::clone(self), weight };
         // One that alone is larger than all that may wait is written by itself.
@@ -41,16 +62,15 @@ impl Disk {
             count(&self.counts.passed_over);
             return;
         }
-        let (key, object, whole) = (Arc::clone(key), Arc::clone(object), Arc::clone(whole));
         tokio::spawn(async move {
             let Ok(turn) = Arc::clone(&queued.disk.writers).acquire_owned().await else { return };
             let job = tokio::task::spawn_blocking(move || {
-                let (_turn, disk) = (turn, &queued.disk);
+                let (_turn, disk): (_, &Self) = (turn, &queued.disk);
                 if disk.writing.is_paused(Instant::now()) {
                     count(&disk.counts.passed_over);
                     return;
                 }
-                match disk.write(&key, &object, &whole) {
+                match write(disk) {
                     Ok(()) => disk.writing.worked(disk.folder.root()),
                     Err(error) => disk.write_failed(&error),
                 }
@@ -80,6 +100,34 @@ impl Disk {
         self.name_file(name, (key, object), size, file)
     }
 
+    /// Writes a file with the body of the one that has its name. Blocks.
+    fn copy(&self, key: &Key, born: u64, object: &Object) -> io::Result<()> {
+        let name = Name::of(key.as_str(), &object.variant);
+        let Opened::Sound(sound) = self.folder.object(name)? else { return Ok(()) };
+        let record = &sound.record;
+        let is_it = *record.key == *key.as_str() && record.variant == object.variant;
+        if !is_it || record.born != born {
+            // It has been replaced meanwhile, by another body.
+            return Ok(());
+        }
+        let Some(head) = format::encode(key.as_str(), object, (record.length, &record.sums)) else {
+            return Ok(());
+        };
+        let mut file = self.folder.temporary()?;
+        file.write(&head)?;
+        for at in 0..sound.pieces() {
+            match sound.piece(at) {
+                Ok(piece) => file.write(&piece)?,
+                Err(Fault::Io(error)) => return Err(error),
+                Err(Fault::Damaged) => {
+                    self.drop_damaged(name);
+                    return Ok(());
+                }
+            }
+        }
+        self.name_file(name, (key, object), head.len() as u64 + record.length, file)
+    }
+
     /// Gives a file its name, unless what it holds was purged meanwhile or is older than what is there.
     fn name_file(
         &self,
@@ -89,6 +137,7 @@ impl Disk {
         file: super::files::Temporary,
     ) -> io::Result<()> {
         let _not_told_yet = self.gate.read();
+        let _in_turn = self.naming.lock();
         if self.index.get(name).is_some_and(|known| known.born > object.born) {
             return Ok(());
         }

@@ -60,6 +60,9 @@ impl Store {
 
     fn has_newer(&self, key: &Key, object: &Object) -> bool {
         let is_newer = |known: &Arc<Object>| known.variant == object.variant && known.born > object.born;
+        if self.disk.load().as_ref().is_some_and(|disk| disk.has_newer(key, object)) {
+            return true;
+        }
         self.entries.peek(key.as_str()).is_some_and(|entry| entry.variants.iter().any(is_newer))
     }
 

@@ -13,6 +13,9 @@ const PIECE: usize = 64 << 10;
 /// How many pieces of what will not be kept wait for the slowest reader.
 const WINDOW: usize = 16;
 
+/// The same while there is no memory to spare: readers that are slow, however many, cannot take it all.
+const NARROW: usize = 2;
+
 /// A body that is there.
 #[derive(Debug)]
 pub struct Whole {
@@ -154,6 +157,10 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    fn is_exceeded(&self) -> bool {
+        self.used() > self.most.load(Ordering::Relaxed)
+    }
+
     fn take(&self, bytes: u64) -> bool {
         self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.most.load(Ordering::Relaxed)
     }
@@ -234,12 +241,17 @@ impl Filling {
                 if state.slowest().is_none() {
                     return false;
                 }
-                if state.pieces.len() <= WINDOW {
+                if state.pieces.len() <= if self.is_narrow() { NARROW } else { WINDOW } {
                     return true;
                 }
             }
             read.await;
         }
+    }
+
+    /// True while no more of it should be in hand than goes out at once.
+    pub fn is_narrow(&self) -> bool {
+        self.budget.is_exceeded()
     }
 
     /// True if it will not be kept.

@@ -32,6 +32,8 @@ pub enum Stage {
     Private,
     /// The upstream failed; its status, if it gave one.
     Failed(Option<u16>),
+    /// It failed, and what is kept stands in, as the route says; why it failed.
+    StandIn(&'static str),
 }
 
 /// A fetch.
@@ -118,7 +120,8 @@ impl Flights {
         if let Some(again) = self.in_vain.get(&hash) {
             let now = millis(now);
             let due = again.load(Ordering::Relaxed);
-            if now < due {
+            // A moment that is further ahead was noted before the clock was set back.
+            if now < due && due - now <= millis(IN_VAIN) {
                 return Boarding::Alone;
             }
             let next = now + millis(IN_VAIN);

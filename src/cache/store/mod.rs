@@ -19,7 +19,7 @@ use crate::values::ByteSize;
 use arc_swap::ArcSwapOption;
 use flight::Flights;
 use http::HeaderMap;
-use object::Object;
+use object::{Body, Object};
 use parking_lot::Mutex;
 use purge::{Purge, Purges, Verdict};
 use quick_cache::sync::Cache as QuickCache;
@@ -227,6 +227,16 @@ impl Store {
         is_kept
     }
 
+    /// Keeps what a 304 has made of an answer that is kept.
+    pub fn renew(&self, key: &Arc<Key>, known: &Object, object: Arc<Object>, now: Duration) {
+        if let Body::Whole(_) = &object.body {
+            self.put(key, object, now);
+        } else if let Some(disk) = &*self.disk.load() {
+            // Its body comes from disk and goes by: the file is what stays.
+            disk.renew(key, known.born, &object);
+        }
+    }
+
     /// Keeps an answer in memory alone.
     fn put_up(&self, key: &Arc<Key>, object: Arc<Object>, now: Duration) -> bool {
         if self.purges.verdict(key.as_str(), &object) == Verdict::Gone {
@@ -297,6 +307,11 @@ impl Store {
     /// True if a purge has reached an answer that came, or comes, under this key.
     pub fn is_purged(&self, key: &Key, object: &Object) -> bool {
         self.purges.verdict(key.as_str(), object) != Verdict::Good
+    }
+
+    /// True if a purge has taken an answer away that is kept under this key.
+    pub fn is_gone(&self, key: &Key, object: &Object) -> bool {
+        self.purges.verdict(key.as_str(), object) == Verdict::Gone
     }
 
     /// When something is made: what is purged afterwards reaches it, however long it takes to come.

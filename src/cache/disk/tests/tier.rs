@@ -1,10 +1,11 @@
 //! The tier as a whole: what is found, what leaves, what purges reach, and over restarts.
 
-use super::super::index::Bounds;
+use super::super::files::Opened;
+use super::super::index::{Bounds, Name};
 use super::super::{MANY_PURGES, WRITERS};
 use super::{ROOMY, Tier, file_of, files, head, key, object, pattern, until};
 use crate::cache::rules::date;
-use crate::cache::store::object::tag;
+use crate::cache::store::object::{Body, tag};
 use crate::cache::store::purge::{Purge, Target};
 use http::HeaderMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -200,6 +201,30 @@ async fn two_processes_share_a_folder() {
     // What the old one asked for before and writes now.
     until("the old one hears of it", || old.disk.purges.count() > 0).await;
     assert!(!old.has("https://a/x").await);
+}
+
+#[tokio::test]
+async fn of_two_that_write_one_answer_the_later_one_has_the_file() {
+    let root = tempfile::tempdir().unwrap();
+    let tier = Tier::open(root.path(), ROOMY).rebuilt().await;
+    for n in 0..200 {
+        let url = format!("https://a/{n}");
+        let versions = [(); 4].map(|()| tier.clock.stamp());
+        std::thread::scope(|scope| {
+            for born in versions {
+                let (url, disk) = (&url, &tier.disk);
+                scope.spawn(move || {
+                    let object = object(born, &[], &none(), b"x");
+                    let Body::Whole(whole) = &object.body else { unreachable!() };
+                    disk.write(&key(url), &object, whole).unwrap();
+                });
+            }
+        });
+        let name = Name::of(key(&url).as_str(), b"");
+        let Opened::Sound(sound) = tier.disk.folder.object(name).unwrap() else { panic!("it is written") };
+        let known = tier.disk.index.get(name).unwrap().born;
+        assert_eq!((sound.record.born, known), (versions[3], versions[3]), "{n}");
+    }
 }
 
 #[tokio::test]
