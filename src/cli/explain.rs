@@ -186,6 +186,12 @@ fn describe(
     if let Some(fallback) = &route.fallback {
         let failures: Vec<String> = fallback.on().iter().map(ToString::to_string).collect();
         let steps = fallback.steps(0).iter().map(|step| match step {
+            Step::Stale(most) => {
+                format!(
+                    "what the cache has, fresh {} ago at most",
+                    crate::values::Duration::from_secs(most.as_secs())
+                )
+            }
             Step::Upstream(at) => format!("the upstream `{}`", name(at)),
             Step::Respond(respond) => format!("an answer of the gateway's own, {}", respond.status()),
         });

@@ -328,9 +328,11 @@ impl<'a> Work<'a> {
             let Some(target) = self.target(name, config, &scope) else { continue };
             let path = || ConfigPath::root().key("routes").key(name).key("error_pages");
             let pages = self.pages.pages(&config.error_pages, path, &mut self.found);
+            let chains = self.chains(name, config, bound(&config.on).as_deref(), &scope);
+            self.stale_needs_a_cache(name, config, &chains);
             routes.push(Route {
                 name: name.clone(),
-                chains: self.chains(name, config, bound(&config.on).as_deref(), &scope),
+                chains,
                 target,
                 timeouts: config.timeouts.clone(),
                 retry: config.retry.clone(),
@@ -439,6 +441,24 @@ impl<'a> Work<'a> {
             .ok()
     }
 
+    /// A route that keeps nothing has nothing that is stale.
+    fn stale_needs_a_cache(&mut self, name: &Name, config: &model::Route, chains: &Chains) {
+        let steps = config.fallback.iter().flat_map(|fallback| &fallback.to);
+        let at =
+            steps.zip(0..).find(|(step, _)| matches!(step, crate::config::model::fallback::Step::Stale(_)));
+        let mut all = chains.by_listener.iter().map(|(_, chain)| chain).chain([&chains.plain]);
+        let Some((_, index)) = at.filter(|_| !all.any(|chain| chain.cache().is_some())) else { return };
+        if self.found.iter().any(|finding| finding.severity == Severity::Error) {
+            // Its cache may be what is wrong.
+            return;
+        }
+        let path =
+            ConfigPath::root().key("routes").key(name).key("fallback").key("to").index(index).key("stale");
+        let problem = Problem::new("this route keeps no answers that could be stale")
+            .remedy("give it the policy `cache`, or take the step away");
+        self.found.push(Finding::error(path, problem));
+    }
+
     fn split(&mut self, config: &model::Split, path: &ConfigPath) -> Option<Split> {
         let mut end = 0_u32;
         let mut shares = Vec::new();
@@ -512,6 +532,23 @@ mod tests {
             "routes.b.fallback.to[1].respond.body: unknown variable `{what}`",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_is_stale_needs_a_cache() {
+        let route = |policies: &str, to: &str| {
+            report(&format!(
+                "{BASE}caches: {{ default: {{ memory: 8MiB }} }}\n\
+                 routes: {{ a: {{ policies: {{ {policies} }}, to: u, fallback: {{ to: [{to}] }} }} }}\n"
+            ))
+        };
+        let respond = "{ respond: { status: 200 } }";
+        let before = "{ stale: { max_age: 1h } }";
+        assert_eq!(route("cache: {}", &format!("{before}, {respond}")), [""; 0]);
+        let told = route("", &format!("{before}, {respond}"));
+        assert_eq!(told, ["routes.a.fallback.to[0].stale: this route keeps no answers that could be stale"]);
+        let twice = route("cache: {}", &format!("{before}, {{ stale: {{}} }}"));
+        assert_eq!(twice, ["routes.a.fallback.to[1]: what is kept is looked at once"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::config::model::fallback as model;
 use crate::config::model::upstream::Condition;
 use crate::policy::shared::template::Scope;
 use crate::values::{ConfigPath, Finding, Name};
+use std::time::Duration;
 
 /// What a route does when its upstream fails.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Fallback {
 /// One thing to try.
 #[derive(Debug)]
 pub enum Step {
+    /// What is kept, so long after it was fresh.
+    Stale(Duration),
     /// This upstream.
     Upstream(usize),
     /// An answer of the gateway's own.
@@ -39,6 +42,7 @@ impl Fallback {
         for (index, step) in config.to.iter().enumerate() {
             let path = path.key("to").index(index);
             match step {
+                model::Step::Stale(stale) => steps.push(Step::Stale(stale.max_age.get())),
                 model::Step::Upstream(name) => {
                     steps.extend(upstream(name, &path.key("upstream")).map(Step::Upstream));
                 }
@@ -57,6 +61,11 @@ impl Fallback {
         Ok(Self { on: config.on.as_slice().into(), steps: steps.into() })
     }
 
+    /// True if what the cache keeps may stand in.
+    pub fn has_stale(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Stale(_)))
+    }
+
     /// What it is for.
     pub fn on(&self) -> &[Condition] {
         &self.on
@@ -65,6 +74,11 @@ impl Fallback {
     /// True if it is for this failure.
     pub fn is_for(&self, failure: Condition) -> bool {
         self.on.contains(&failure)
+    }
+
+    /// The same for what failed last, if anything did.
+    pub fn is_for_any(&self, failure: Option<Condition>) -> bool {
+        failure.is_some_and(|failure| self.is_for(failure))
     }
 
     /// What is tried after so many that were.

@@ -224,6 +224,16 @@ fn a_body_that_no_field_announces_goes_past_the_cache() {
 }
 
 #[test]
+fn a_url_that_is_too_long_to_be_remembered_goes_past_the_cache() {
+    let origin = saying("host", "cache-control: max-age=600\r\n");
+    let gateway = gateway(&origin, "", "", "");
+    for (length, word) in [(4000, "stored"), (4100, "fwd=bypass")] {
+        let answer = Client::new(gateway.web()).get("a", &format!("/{}", "x".repeat(length)), "");
+        assert!(answer.field("cache-status").unwrap().contains(word), "{length}");
+    }
+}
+
+#[test]
 fn an_answer_without_content_has_no_length() {
     let origin = Origin::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 204 No Content\r\ncache-control: max-age=600\r\n\r\n").is_ok()

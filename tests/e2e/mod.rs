@@ -17,6 +17,7 @@ mod concurrency;
 mod connections;
 mod discovery;
 mod door;
+mod fallback_stale;
 mod fallbacks;
 mod faults;
 mod forward;

@@ -62,6 +62,12 @@ impl Terms {
         }
     }
 
+    /// True if it may be served in the place of an upstream that failed, up to `most` after it was fresh: where the
+    /// answer itself does not forbid it (RFC 9111 section 4.2.4).
+    pub fn may_stand_in(&self, now: Duration, most: Duration) -> bool {
+        !self.no_cache && !self.must_revalidate && self.left(now).err().unwrap_or_default() <= most
+    }
+
     /// True if it can serve more than the one request that fetched it, so that others may wait for it.
     pub const fn is_shared(&self) -> bool {
         !self.no_cache && !self.lifetime.is_zero()

@@ -40,6 +40,7 @@ pub(super) fn check<'c>(
     if let Target::Upstream(first) = &route.to {
         seen.insert(first, section("routes").key(name).key("to").key("upstream"));
     }
+    let mut stale = None;
     for (index, step) in fallback.to.iter().enumerate() {
         let at = to.index(index);
         match step {
@@ -54,6 +55,13 @@ pub(super) fn check<'c>(
                 if let Some(first) = seen.insert(upstream, at.clone()) {
                     let problem = Problem::new(format!("the upstream `{upstream}` has failed by then"))
                         .remedy("name another one; `retry` asks the same one again");
+                    findings.twice(at, first, problem);
+                }
+            }
+            Step::Stale(_) => {
+                if let Some(first) = stale.replace(at.clone()) {
+                    let problem = Problem::new("what is kept is looked at once")
+                        .remedy("leave the one with the longest `max_age`");
                     findings.twice(at, first, problem);
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::route::Respond;
 use super::upstream::Condition;
-use crate::values::Name;
+use crate::values::{Duration, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,9 @@ pub struct Fallback {
     /// in time), and statuses of the upstream, 400 to 599. Default `[connect, reset, timeout, 502, 503, 504]`.
     #[serde(default = "failures")]
     pub on: Vec<Condition>,
-    /// What is tried, in this order: `{ upstream: … }` where the request can safely be sent again, as in `retry`, and
-    /// `{ respond: … }`, which always has an answer. 1 to 8 of them.
+    /// What is tried, in this order: `{ stale: … }` where the route's cache has something, `{ upstream: … }` where the
+    /// request can safely be sent again, as in `retry`, and `{ respond: … }`, which always has an answer. 1 to 8 of
+    /// them.
     #[schemars(length(min = 1, max = 8))]
     pub to: Vec<Step>,
 }
@@ -26,7 +27,7 @@ impl Fallback {
     pub fn upstreams(&self) -> impl Iterator<Item = &Name> {
         self.to.iter().filter_map(|step| match step {
             Step::Upstream(name) => Some(name),
-            Step::Respond(_) => None,
+            Step::Stale(_) | Step::Respond(_) => None,
         })
     }
 }
@@ -35,10 +36,27 @@ impl Fallback {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// What the route's cache has for the request, too old as it is.
+    Stale(Stale),
     /// Another upstream.
     Upstream(Name),
     /// An answer of the gateway's own.
     Respond(Respond),
+}
+
+/// A kept answer in the place of an upstream that failed. One that says `no-cache`, `must-revalidate`,
+/// `proxy-revalidate` or `s-maxage` is none (RFC 9111 section 4.2.4).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stale {
+    /// How long after it was fresh. Default 1d.
+    pub max_age: Duration,
+}
+
+impl Default for Stale {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(86_400) }
+    }
 }
 
 fn failures() -> Vec<Condition> {

@@ -93,8 +93,8 @@ async fn refuse(
     cx: &mut RequestContext,
     rejection: &Rejection,
 ) -> Result<()> {
-    if let Some(answer) = fallback::answer(session.req_header(), cx, rejection.code) {
-        return reply::send(session, cx, answer).await;
+    if fallback::answer(session, cx, rejection.code).await?.is_some() {
+        return Ok(());
     }
     if rejection.code == OVERLOADED {
         // Nobody was asked: it costs nothing at the limits either.

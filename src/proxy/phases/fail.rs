@@ -79,13 +79,14 @@ pub async fn run(
     // What a policy or the client made of it is no failure of the upstream's.
     if !is_refused && matches!(status, 502..=504) {
         let code = why(cx, rejection.code);
-        if let Some(answer) = fallback::answer(session.req_header(), cx, code) {
-            session.set_keepalive(None);
-            let error_code = answer.head.status.as_u16();
-            if let Err(error) = reply::send(session, cx, answer).await {
+        session.set_keepalive(None);
+        match fallback::answer(session, cx, code).await {
+            Ok(Some(error_code)) => return FailToProxy { error_code, can_reuse_downstream: false },
+            Ok(None) => {}
+            Err(error) => {
                 log::debug!("the client of {} was gone before it was told: {error}", cx.policy.request_id());
+                return FailToProxy { error_code: status, can_reuse_downstream: false };
             }
-            return FailToProxy { error_code, can_reuse_downstream: false };
         }
     }
     let closing = (*rejection).closing();

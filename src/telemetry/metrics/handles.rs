@@ -38,6 +38,8 @@ impl StatusClass {
 /// Who answers in the place of a route's upstream, which failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Substitute {
+    /// What the cache has, too old as it is.
+    Stale,
     /// Another upstream.
     Upstream,
     /// The gateway.
@@ -45,11 +47,12 @@ pub enum Substitute {
 }
 
 impl Substitute {
-    pub(super) const ALL: [Self; 2] = [Self::Upstream, Self::Respond];
+    pub(super) const ALL: [Self; 3] = [Self::Stale, Self::Upstream, Self::Respond];
 
     /// Its word in metrics, in the log and in the answer, which is that of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Stale => "stale",
             Self::Upstream => "upstream",
             Self::Respond => "respond",
         }

@@ -232,6 +232,25 @@ fn rfc9111_4_use_of_what_is_kept() {
 }
 
 #[test]
+fn rfc9111_4_2_4_what_may_stand_in_for_an_upstream_that_failed() {
+    for (directives, fresh, stale) in [
+        ("max-age=10", true, true),
+        ("max-age=10, stale-if-error=0", true, true),
+        ("max-age=10, must-revalidate", false, false),
+        ("max-age=10, proxy-revalidate", false, false),
+        ("s-maxage=10", false, false),
+        ("max-age=10, no-cache", false, false),
+    ] {
+        let kept = keep(&format!("cache-control: {directives}\netag: \"v\"")).unwrap();
+        let at = |seconds| kept.terms.answered + Duration::from_secs(seconds);
+        let most = Duration::from_secs(100);
+        assert_eq!(kept.terms.may_stand_in(at(5), most), fresh, "{directives}");
+        assert_eq!(kept.terms.may_stand_in(at(110), most), stale, "{directives}");
+        assert!(!kept.terms.may_stand_in(at(111), most), "{directives}");
+    }
+}
+
+#[test]
 fn what_a_purge_made_stale_is_served_only_in_its_grace() {
     let kept =
         keep(&format!("{DATE}\netag: \"a\"\ncache-control: max-age=10, stale-while-revalidate=5")).unwrap();

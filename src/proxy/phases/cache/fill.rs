@@ -1,5 +1,7 @@
 //! Flights: a request that is nobody's client's, made of the first client's, through the same hooks.
 
+use super::kept::{self, Known};
+use super::told::Fill;
 use super::{Guest, policy};
 use crate::cache::rules::directives::RequestDirectives;
 use crate::cache::rules::freshness::Exchange;
@@ -15,8 +17,6 @@ use crate::policy::cache::Settings;
 use crate::policy::context::PolicyContext;
 use crate::proxy::{RequestContext, reply};
 use crate::runtime::Snapshot;
-use crate::telemetry::metrics::Substitute;
-use crate::upstream::{Choice, Endpoint};
 use crate::values::RouteId;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
@@ -29,82 +29,11 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::subrequest::Ctx;
 use pingora_proxy::{PreparedSubrequest, Session};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How many pieces of a private answer wait for its client.
 const AHEAD: usize = 4;
-
-/// The part of a flight that its own hooks see, and the request that began it.
-#[derive(Debug, Default)]
-pub struct Fill {
-    /// The exchange broke off: what came is not whole, whatever its framing says.
-    broken: AtomicBool,
-    /// What came is the gateway's own word, or somebody's who stands in for the upstream: it is never kept.
-    stands_in: AtomicBool,
-    told: Mutex<Told>,
-}
-
-/// What a flight knows of its exchange, for the log line and the counts of the request that began it.
-#[derive(Debug, Default)]
-struct Told {
-    upstream: Option<usize>,
-    endpoint: Option<Arc<Endpoint>>,
-    began: Option<Instant>,
-    connecting: Duration,
-    attempts: u8,
-    cause: Option<&'static str>,
-    substitute: Option<Substitute>,
-}
-
-impl Fill {
-    /// Notes how the exchange went, before anything of its answer is passed on.
-    pub fn note(&self, cx: &RequestContext) {
-        let exchange = &cx.exchange;
-        let endpoint = exchange.choice.as_ref().map(Choice::endpoint).or(exchange.tried.last());
-        *self.told.lock() = Told {
-            upstream: exchange.upstream,
-            endpoint: endpoint.map(Arc::clone),
-            began: exchange.began,
-            connecting: exchange.connecting,
-            attempts: exchange.attempts,
-            cause: cx.cause,
-            substitute: exchange.substitute,
-        };
-        if exchange.substitute.is_some() {
-            self.stands_in.store(true, Ordering::Release);
-        }
-    }
-
-    /// Notes that it failed, and why; `broken` if something had come by then, which is not whole.
-    pub fn fail(&self, cause: &'static str, broken: bool) {
-        self.broken.fetch_or(broken, Ordering::AcqRel);
-        self.told.lock().cause = Some(cause);
-    }
-
-    /// Notes that the gateway answers itself.
-    pub fn answer_ourselves(&self, cx: &RequestContext) {
-        self.note(cx);
-        self.stands_in.store(true, Ordering::Release);
-    }
-
-    /// Tells the request that began it how the exchange went.
-    pub fn tell(&self, cx: &mut RequestContext) {
-        let told = std::mem::take(&mut *self.told.lock());
-        if cx.exchange.upstream.is_some() {
-            // It went on by itself, and knows better.
-            return;
-        }
-        cx.exchange.upstream = told.upstream;
-        cx.exchange.tried.extend(told.endpoint);
-        cx.exchange.began = told.began;
-        cx.exchange.connecting = told.connecting;
-        cx.exchange.attempts = told.attempts;
-        cx.exchange.substitute = cx.exchange.substitute.or(told.substitute);
-        cx.cause = cx.cause.or(told.cause);
-    }
-}
 
 /// What a flight begins with, on its way into its own context.
 struct Luggage {
@@ -191,7 +120,13 @@ pub(super) fn start(
     order: Order,
 ) -> Option<(Arc<Fill>, mpsc::Receiver<Event>)> {
     let settings = policy(&cx.snapshot, cx)?.settings.clone();
-    let fill = Arc::<Fill>::default();
+    let known = order.known.as_ref().filter(|_| kept::is_wanted(cx));
+    let known = known.map(|object| Known {
+        store: Arc::clone(&order.store),
+        key: Arc::clone(&order.key),
+        object: Arc::clone(object),
+    });
+    let fill = Arc::new(Fill::asking_about(known));
     let luggage = Luggage {
         fill: Arc::clone(&fill),
         snapshot: Arc::clone(&cx.snapshot),
@@ -353,7 +288,7 @@ impl Landing {
                 _ => {}
             }
         }
-        let is_whole = ended && !self.fill.broken.load(Ordering::Acquire);
+        let is_whole = ended && !self.fill.is_broken();
         match body {
             Goes::Private if is_whole => drop(events.send(Event::End).await),
             Goes::Private => {}
@@ -364,9 +299,12 @@ impl Landing {
     /// What an answer is: for all, or for one.
     async fn decide(&self, head: Box<ResponseHeader>, events: &mpsc::Sender<Event>) -> Goes {
         let has_no_body = matches!(head.status.as_u16(), 204 | 304);
-        if self.fill.stands_in.load(Ordering::Acquire) {
+        if self.fill.stands_in() {
             // It would be taken for the upstream's word long after that is well again.
-            self.land(Stage::Failed(Some(head.status.as_u16())));
+            self.land(match self.fill.stands_in_by_kept() {
+                Some(code) => Stage::StandIn(code),
+                None => Stage::Failed(Some(head.status.as_u16())),
+            });
             let _ = events.send(Event::Head(head)).await;
             return Goes::Private;
         }
@@ -433,7 +371,7 @@ impl Landing {
             return;
         };
         let object = Arc::new(known.renewed(headers, terms, self.born));
-        self.order.store.put(&self.order.key, Arc::clone(&object), date::now());
+        self.order.store.renew(&self.order.key, &known, Arc::clone(&object), date::now());
         let _ = events.send(Event::Shared(Arc::clone(&object), None)).await;
         let is_shared = object.head.terms.is_shared();
         self.land(if is_shared { Stage::Answer(object) } else { Stage::Private });

@@ -7,11 +7,15 @@
 
 mod caller;
 mod fill;
+mod kept;
 mod purge;
 mod serve;
+mod told;
 
-pub use fill::{Event, Fill, adopt};
+pub use fill::{Event, adopt};
+pub use kept::{Kept, can_stand_in, stand_in};
 pub use purge::{hear_of, invalidate};
+pub use told::Fill;
 
 use crate::cache::rules::date;
 use crate::cache::rules::directives::RequestDirectives;
@@ -45,6 +49,9 @@ use std::time::Duration;
 /// How often a request looks again, after an answer that it waited for was for others.
 const LOOKS: usize = 3;
 
+/// What has a longer URL goes past: what is purged is remembered by its URL, whoever makes it up.
+const LONGEST_URL: usize = 4096;
+
 /// What the cache knows of a request.
 #[derive(Debug)]
 pub struct Visit {
@@ -56,6 +63,8 @@ pub struct Visit {
     pub report: Report,
     /// The flight that it began and waits for.
     pub fill: Option<Arc<Fill>>,
+    /// What may stand in, while it asks its upstream by itself.
+    pub kept: Option<Kept>,
 }
 
 impl Visit {
@@ -107,9 +116,11 @@ pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestConte
     let key = Arc::new(key_of(session.req_header(), cx, cache));
     let request = session.req_header();
     let directives = RequestDirectives::of(&request.headers);
-    let forward = passes(request, cx, (cache, &directives), comes);
+    let forward = passes(request, cx, (cache, &directives), comes)
+        .or_else(|| (key.url().len() > LONGEST_URL).then_some(Forward::Bypass));
     let report = Report { forward, ..Report::default() };
-    cx.visit = Some(Box::new(Visit { store: Arc::clone(&store), key: Arc::clone(&key), report, fill: None }));
+    let visit = Visit { store: Arc::clone(&store), key: Arc::clone(&key), report, fill: None, kept: None };
+    cx.visit = Some(Box::new(visit));
     if forward.is_some() {
         return Ok(false);
     }
@@ -117,7 +128,12 @@ pub async fn run(gateway: &Gateway, session: &mut Session, cx: &mut RequestConte
     let patience = patience(cx);
     let directives = if cache.settings.obeys_requests { directives } else { RequestDirectives::default() };
     let guest = Guest { store, key, directives, personal, patience };
-    look(gateway, session, cx, &guest).await
+    let mut kept = None;
+    let is_answered = look(gateway, session, cx, (&guest, &mut kept)).await?;
+    if let (false, Some(visit)) = (is_answered, &mut cx.visit) {
+        visit.kept = kept;
+    }
+    Ok(is_answered)
 }
 
 /// Why a request has nothing to do with the cache.
@@ -238,13 +254,13 @@ async fn look(
     gateway: &Gateway,
     session: &mut Session,
     cx: &mut RequestContext,
-    guest: &Guest,
+    (guest, kept): (&Guest, &mut Option<Kept>),
 ) -> Result<bool> {
     for _ in 0..LOOKS {
         let now = date::now();
         let mut flight_key = Vec::new();
-        let (mut stale, mut or_stale) = (None, false);
-        let (found, mut place) = find(guest, &session.req_header().headers, now).await;
+        *kept = None;
+        let (found, place) = find(guest, &session.req_header().headers, now).await;
         match found {
             Found::Object { object, aged } => match object.head.terms.usable(&guest.directives, now, aged) {
                 Use::Fresh | Use::Stale => return hit(session, cx, &object, place).await,
@@ -257,15 +273,14 @@ async fn look(
                     }
                     return hit(session, cx, &object, place).await;
                 }
-                Use::Validate { or_stale: may } => {
-                    or_stale = may;
+                Use::Validate { or_stale } => {
                     note(
                         cx,
                         if object.head.terms.left(now).is_ok() { Forward::Request } else { Forward::Stale },
                     );
                     flight_key_of(guest, &mut flight_key);
                     flight_key.extend_from_slice(&object.variant);
-                    stale = Some(object);
+                    *kept = Some(Kept { object, place, or_stale });
                 }
             },
             Found::OtherVariants(vary) => {
@@ -282,7 +297,7 @@ async fn look(
             return not_cached(gateway, session, cx).await;
         }
         if session.req_header().method == Method::HEAD {
-            return Ok(false);
+            return go_on(cx, kept);
         }
         // Who wants to have it asked about now does not wait for what was asked before.
         let is_reload = guest.directives.no_cache || guest.directives.max_age.is_some();
@@ -290,8 +305,8 @@ async fn look(
         let seat = match boarding {
             Boarding::Fetch(seat) => Some(seat),
             Boarding::Probe => None,
-            Boarding::Alone if stale.as_ref().is_some_and(|object| object.has_validator()) => None,
-            Boarding::Alone => return Ok(false),
+            Boarding::Alone if kept.as_ref().is_some_and(|kept| kept.object.has_validator()) => None,
+            Boarding::Alone => return go_on(cx, kept),
             Boarding::Follow(flight) => {
                 let landed = tokio::time::timeout(guest.patience, flight.landed()).await;
                 match landed.unwrap_or(Stage::Private) {
@@ -305,7 +320,7 @@ async fn look(
                         if serve::shared(session, cx, &object, None).await? {
                             return Ok(true);
                         }
-                        return Ok(false);
+                        return go_on(cx, kept);
                     }
                     // It was asked for before a purge, and is none for those that come after it.
                     Stage::Answer(object) if guest.store.is_purged(&guest.key, &object) => {
@@ -314,18 +329,30 @@ async fn look(
                     }
                     // It was for others: what varies is known now.
                     Stage::Answer(_) => continue,
-                    Stage::Failed(_) if or_stale => match &stale {
-                        Some(object) => return hit(session, cx, object, place.take()).await,
+                    Stage::StandIn(code) => match kept.take() {
+                        Some(kept) => return kept::serve(session, cx, kept, code).await,
                         None => return Ok(false),
                     },
-                    Stage::Failed(_) | Stage::Private | Stage::Asking => return Ok(false),
+                    Stage::Failed(_) => match kept.take_if(|kept| kept.or_stale) {
+                        Some(kept) => return hit(session, cx, &kept.object, kept.place).await,
+                        None => return go_on(cx, kept),
+                    },
+                    Stage::Private | Stage::Asking => return go_on(cx, kept),
                 }
             }
         };
         let mut order = fill::Order::new(guest, session.req_header(), flight_key);
-        (order.seat, order.known) = (seat, stale.clone());
-        let instead = stale.filter(|_| or_stale).map(|object| (object, place));
-        return fetch(session, cx, guest, order, instead).await;
+        (order.seat, order.known) = (seat, kept.as_ref().map(|kept| Arc::clone(&kept.object)));
+        return fetch(session, cx, guest, order, kept).await;
+    }
+    go_on(cx, kept)
+}
+
+/// Lets the request go on by itself. What is kept is held on to only where it may be wanted: its body may be on its
+/// way.
+fn go_on(cx: &RequestContext, kept: &mut Option<Kept>) -> Result<bool> {
+    if !kept::is_wanted(cx) {
+        *kept = None;
     }
     Ok(false)
 }
@@ -336,11 +363,11 @@ async fn fetch(
     cx: &mut RequestContext,
     guest: &Guest,
     order: fill::Order,
-    instead: Option<(Arc<Object>, Option<Follower>)>,
+    kept: &mut Option<Kept>,
 ) -> Result<bool> {
-    let Some((fill, mut events)) = fill::start(session, cx, order) else { return Ok(false) };
+    let Some((fill, mut events)) = fill::start(session, cx, order) else { return go_on(cx, kept) };
     if let Some(visit) = &mut cx.visit {
-        visit.fill = Some(fill);
+        visit.fill = Some(Arc::clone(&fill));
     }
     match fill::arrival(session, &mut events, guest.patience).await? {
         Arrival::Shared(object, place) => {
@@ -349,16 +376,25 @@ async fn fetch(
                 // Its body was there already: it was asked about, and is still good.
                 visit.report.forward_status = place.is_none().then_some(304);
             }
+            // What was asked about may still be coming from disk, to this place in it.
+            let place = place.or(kept.take().and_then(|kept| kept.place));
             serve::shared(session, cx, &object, place).await
         }
-        Arrival::Private(head) => match instead.filter(|_| is_failure(head.status)) {
-            Some((object, place)) => hit(session, cx, &object, place).await,
-            None => serve::private(session, cx, *head, events).await.map(|()| true),
-        },
-        Arrival::Lost => match instead {
-            Some((object, place)) => hit(session, cx, &object, place).await,
+        Arrival::Private(head) => {
+            if let Some(code) = fill.stands_in_by_kept()
+                && let Some(kept) = kept.take()
+            {
+                return kept::serve(session, cx, kept, code).await;
+            }
+            match kept.take_if(|kept| kept.or_stale && is_failure(head.status)) {
+                Some(kept) => hit(session, cx, &kept.object, kept.place).await,
+                None => serve::private(session, cx, *head, events).await.map(|()| true),
+            }
+        }
+        Arrival::Lost => match kept.take_if(|kept| kept.or_stale) {
+            Some(kept) => hit(session, cx, &kept.object, kept.place).await,
             // Nothing came, not even a refusal: the request goes on by itself.
-            None => Ok(false),
+            None => go_on(cx, kept),
         },
     }
 }

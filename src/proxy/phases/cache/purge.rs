@@ -55,7 +55,10 @@ pub(super) async fn by_method(
 /// Makes invalid what an answer to an unsafe method leaves of no use: its target, and what it names of the
 /// same origin (RFC 9111 section 4.4).
 pub fn invalidate(request: &RequestHeader, answer: &ResponseHeader, visit: &Visit) {
-    if !update::invalidates(&request.method, answer.status) || visit.store.is_empty() {
+    if !update::invalidates(&request.method, answer.status)
+        || visit.store.is_empty()
+        || visit.key.url().len() > super::LONGEST_URL
+    {
         return;
     }
     let target = visit.key.url();
@@ -78,6 +81,7 @@ pub fn invalidate(request: &RequestHeader, answer: &ResponseHeader, visit: &Visi
             .as_str()
             .strip_prefix(origin)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+            && named.as_str().len() <= super::LONGEST_URL
         {
             purge(named.as_str());
         }
