@@ -138,8 +138,10 @@ fn what_stands_in_for_the_upstream_arrives_whole_and_is_not_kept() {
     let second = Origin::saying("second");
     let text = |answer: &Answer| (answer.status, answer.text(), answer.cut);
     let respond = "{ respond: { status: 200, body: sorry } }";
-    let upstream = "{ upstream: second }";
-    for (step, by, said) in [(respond, "respond", "sorry"), (upstream, "upstream", "second")] {
+    let (empty, upstream) = ("{ respond: { status: 200 } }", "{ upstream: second }");
+    for (step, by, said) in
+        [(respond, "respond", "sorry"), (empty, "respond", ""), (upstream, "upstream", "second")]
+    {
         fails.store(1, Ordering::SeqCst);
         let yaml = format!(
             "admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\

@@ -253,12 +253,12 @@ enum Goes {
 
 impl Landing {
     async fn drive(mut self, mut handle: SubrequestHandle, events: mpsc::Sender<Event>) {
-        let head = loop {
+        let (head, mut ended) = loop {
             match handle.rx.recv().await {
                 Some(HttpTask::Header(head, _)) if head.status.is_informational() => {
                     let _ = events.send(Event::Interim(head)).await;
                 }
-                Some(HttpTask::Header(head, _)) => break head,
+                Some(HttpTask::Header(head, end)) => break (head, end),
                 Some(_) => {}
                 None => return,
             }
@@ -269,7 +269,6 @@ impl Landing {
             return;
         }
         let body = self.decide(head, &events).await;
-        let mut ended = false;
         while let Some(task) = handle.rx.recv().await {
             match task {
                 HttpTask::Body(Some(piece), end) => {
