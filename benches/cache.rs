@@ -20,7 +20,7 @@ use tollgate::cache::rules::freshness::Exchange;
 use tollgate::cache::rules::key::Key;
 use tollgate::cache::rules::storing::{Asked, Storable, storable};
 use tollgate::cache::rules::{conditional, date};
-use tollgate::cache::store::body::{Budget, End, Filling, Whole};
+use tollgate::cache::store::body::{End, Filling, Whole};
 use tollgate::cache::store::object::{self, Body, Object};
 use tollgate::cache::store::purge::{Purge, Target};
 use tollgate::cache::store::{Found, Store};
@@ -92,7 +92,7 @@ fn filled(store: &Store, headers: &HeaderMap, now: Duration) -> Arc<Object> {
     filling.push(&BODY).now_or_never();
     let whole = filling.finish(End::Whole).expect("it is whole");
     let tags = object::tags(headers, Some(&TAGS));
-    let body = Body::Whole(Arc::new(whole));
+    let body = Body::Whole(whole);
     Arc::new(Object::new(judged(headers, now), &HeaderMap::new(), body, (tags, born)))
 }
 

@@ -125,8 +125,8 @@ fn explain_tells_the_limits_of_an_upstream() {
 fn explain_tells_what_stands_in_for_an_upstream() {
     let run = run(&["explain", "-c", "conf/examples/fallback.yaml", "GET", "http://a/prices/7"]);
     assert_eq!(run.code, Some(0), "{}", run.err);
-    let says = "If that fails (connect, reset, timeout, 502, 503, 504): the upstream `prices-of-yesterday`, then \
-                an answer of the gateway's own, 200\n";
+    let says = "If that fails (connect, reset, timeout, 502, 503, 504): what the cache has, fresh 1h ago at most, then the \
+                upstream `prices-of-yesterday`, then an answer of the gateway's own, 200\n";
     assert!(run.out.contains(says), "{}", run.out);
 }
 

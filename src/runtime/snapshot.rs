@@ -22,7 +22,7 @@ use crate::values::{Importance, ListenerId, Name, RouteId};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A configuration, compiled. A request holds one from its beginning to its end.
 pub struct Snapshot {
@@ -82,32 +82,15 @@ pub struct Route {
 #[derive(Debug, Default)]
 pub struct Switch(AtomicBool);
 
-/// How many switches are off, of all there are in the process. As long as it is none, requests look at no switch of
-/// their own: with many routes its memory is in no cache.
-static OFF: AtomicUsize = AtomicUsize::new(0);
-
 impl Switch {
     /// True while it is off.
     pub fn is_off(&self) -> bool {
-        OFF.load(Ordering::Relaxed) > 0 && self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Switches.
     pub fn set_off(&self, off: bool) {
-        // First up and last down: the count is not zero while this one is off.
-        if off {
-            OFF.fetch_add(1, Ordering::Relaxed);
-        }
-        let was_off = self.0.swap(off, Ordering::Relaxed);
-        if was_off {
-            OFF.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Switch {
-    fn drop(&mut self) {
-        self.set_off(false);
+        self.0.store(off, Ordering::Relaxed);
     }
 }
 
@@ -248,20 +231,5 @@ mod tests {
         let picks: Vec<usize> = (0..200).map(|point| split.at(point)).collect();
         let count = |upstream| picks.iter().filter(|pick| **pick == upstream).count();
         assert_eq!((count(7), count(8), count(9)), (190, 10, 0));
-    }
-
-    #[test]
-    fn a_switch_is_off_until_it_is_on_again_or_gone() {
-        let (one, other) = (Switch::default(), Switch::default());
-        one.set_off(true);
-        one.set_off(true);
-        assert!(one.is_off() && !other.is_off());
-        one.set_off(false);
-        one.set_off(false);
-        assert!(!one.is_off());
-        other.set_off(true);
-        one.set_off(true);
-        drop(one);
-        assert!(other.is_off());
     }
 }
