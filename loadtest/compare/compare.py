@@ -237,7 +237,8 @@ def versions(options):
     # hash/version/…; what came before is where it lies here.
     parts = said["Envoy"].rsplit("version: ", 1)[-1].split("/")
     said["Envoy"] = parts[1] if len(parts) > 1 else "not here"
-    return {name: text[:90] for name, text in said.items()}
+    # Without what some say of where they are from.
+    return {name: text.split(" - http")[0][:90] for name, text in said.items()}
 
 
 def earlier(path):
