@@ -1,3 +1,5 @@
+//! Segments of paths, as tables of many routes keep them.
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};

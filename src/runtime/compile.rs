@@ -2,7 +2,7 @@
 
 use super::body_memory::BodyMemory;
 use super::caches;
-use super::fallback::Fallback;
+use super::fallback::{self, Fallback};
 use super::pages::Reader;
 use super::reach;
 use super::snapshot::{Chains, Host, Hosts, Listener, Route, Snapshot, Split, Switch, Target};
@@ -329,7 +329,11 @@ impl<'a> Work<'a> {
             let path = || ConfigPath::root().key("routes").key(name).key("error_pages");
             let pages = self.pages.pages(&config.error_pages, path, &mut self.found);
             let chains = self.chains(name, config, bound(&config.on).as_deref(), &scope);
-            self.stale_needs_a_cache(name, config, &chains);
+            // Where something else is wrong, that may be its cache.
+            let is_wrong = |finding: &Finding| finding.severity == Severity::Error;
+            if let Some(config) = config.fallback.as_ref().filter(|_| !self.found.iter().any(is_wrong)) {
+                self.found.extend(fallback::stale_without_a_cache(name, config, &chains));
+            }
             routes.push(Route {
                 name: name.clone(),
                 chains,
@@ -439,24 +443,6 @@ impl<'a> Work<'a> {
         Fallback::compile(config, &path, scope, |upstream, at| self.upstream(upstream, at))
             .map_err(|found| self.found.extend(found))
             .ok()
-    }
-
-    /// A route that keeps nothing has nothing that is stale.
-    fn stale_needs_a_cache(&mut self, name: &Name, config: &model::Route, chains: &Chains) {
-        let steps = config.fallback.iter().flat_map(|fallback| &fallback.to);
-        let at =
-            steps.zip(0..).find(|(step, _)| matches!(step, crate::config::model::fallback::Step::Stale(_)));
-        let mut all = chains.by_listener.iter().map(|(_, chain)| chain).chain([&chains.plain]);
-        let Some((_, index)) = at.filter(|_| !all.any(|chain| chain.cache().is_some())) else { return };
-        if self.found.iter().any(|finding| finding.severity == Severity::Error) {
-            // Its cache may be what is wrong.
-            return;
-        }
-        let path =
-            ConfigPath::root().key("routes").key(name).key("fallback").key("to").index(index).key("stale");
-        let problem = Problem::new("this route keeps no answers that could be stale")
-            .remedy("give it the policy `cache`, or take the step away");
-        self.found.push(Finding::error(path, problem));
     }
 
     fn split(&mut self, config: &model::Split, path: &ConfigPath) -> Option<Split> {

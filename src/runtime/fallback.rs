@@ -1,10 +1,11 @@
 //! What a route does when its upstream fails, compiled.
 
+use super::snapshot::Chains;
 use crate::compose::Respond;
 use crate::config::model::fallback as model;
 use crate::config::model::upstream::Condition;
 use crate::policy::shared::template::Scope;
-use crate::values::{ConfigPath, Finding, Name};
+use crate::values::{ConfigPath, Finding, Name, Problem};
 use std::time::Duration;
 
 /// What a route does when its upstream fails.
@@ -85,4 +86,21 @@ impl Fallback {
     pub fn steps(&self, gone: usize) -> &[Step] {
         self.steps.get(gone..).unwrap_or_default()
     }
+}
+
+/// A route that keeps nothing has nothing that is stale.
+pub(super) fn stale_without_a_cache(
+    name: &Name,
+    config: &model::Fallback,
+    chains: &Chains,
+) -> Option<Finding> {
+    let at = config.to.iter().position(|step| matches!(step, model::Step::Stale(_)))?;
+    let mut all = chains.by_listener.iter().map(|(_, chain)| chain).chain([&chains.plain]);
+    if all.any(|chain| chain.cache().is_some()) {
+        return None;
+    }
+    let path = ConfigPath::root().key("routes").key(name).key("fallback").key("to").index(at).key("stale");
+    let problem = Problem::new("this route keeps no answers that could be stale")
+        .remedy("give it the policy `cache`, or take the step away");
+    Some(Finding::error(path, problem))
 }

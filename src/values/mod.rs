@@ -2,6 +2,7 @@
 //! checks them again, and [`Problem`], what is wrong and what to do about it.
 
 mod address;
+pub mod digits;
 mod finding;
 mod id;
 mod importance;

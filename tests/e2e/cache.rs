@@ -1,28 +1,10 @@
 //! Answers that are kept and served again, through the whole gateway.
 
-use crate::harness::{Answer, Client, Gateway, Http2, Origin, Received, answer, wait_until};
+use crate::harness::{Answer, Client, Gate, Gateway, Http2, Origin, Received, answer, wait_until};
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex};
-
-/// A gate at which an origin waits.
-#[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let mut open = self.0.lock().unwrap();
-        while !*open {
-            open = self.1.wait(open).unwrap();
-        }
-    }
-}
+use std::sync::{Arc, Barrier};
 
 fn gateway_with(origin: &Origin, cache: &str) -> Gateway {
     Gateway::start(&format!(

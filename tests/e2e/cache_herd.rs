@@ -1,33 +1,17 @@
 //! Thousands of clients that want the same at the same moment, each on a connection of its own.
 
-use crate::harness::{Answer, Client, Gateway, Origin, answer, wait_until};
+use crate::harness::{Answer, Client, Gate, Gateway, Origin, answer, wait_until};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::sync::{Arc, Barrier};
 
 /// So many clients.
 const HERD: usize = 5_000;
 
 /// So many wait for an answer that turns out to be for one: each of them has a thread at the origin then.
 const LARGE: usize = 300;
-
-/// Where an origin waits until it may go on.
-#[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let open = self.0.lock().unwrap();
-        drop(self.1.wait_while(open, |open| !*open).unwrap());
-    }
-}
 
 /// Clients whose connections stay.
 struct Herd(Vec<TcpStream>);

@@ -1,27 +1,9 @@
 //! Answers that were made for one client, or that are none of the upstream's, come out of the cache for nobody else.
 
-use crate::harness::{Answer, Client, Gateway, Http2, Origin, answer, wait_until};
+use crate::harness::{Answer, Client, Gate, Gateway, Http2, Origin, answer, wait_until};
 use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-
-/// A gate at which an origin waits.
-#[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let mut open = self.0.lock().unwrap();
-        while !*open {
-            open = self.1.wait(open).unwrap();
-        }
-    }
-}
 
 fn gateway(origin: &Origin, upstream: &str, cache: &str, route: &str) -> Gateway {
     Gateway::start(&format!(

@@ -1,9 +1,8 @@
 //! What requests get when the upstream of their route fails: another upstream, or an answer of the gateway's own.
 
-use crate::harness::{Answer, Client, Gateway, Origin, answer, quiet_port, send, wait_until};
+use crate::harness::{Answer, Client, Gate, Gateway, Origin, answer, quiet_port, send, wait_until};
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const RESPOND: &str = "{ respond: { status: 203, headers: { content-type: application/json, x-from: us }, \
@@ -31,6 +30,17 @@ fn nobody() -> String {
 
 fn failing(status: &'static str) -> Origin {
     Origin::start(move |_, stream| stream.write_all(&answer(status, "x-from: first\r\n", "first")).is_ok())
+}
+
+/// An origin that answers once it is let go.
+fn held() -> (Arc<Gate>, Origin) {
+    let gate = Arc::<Gate>::default();
+    let held = Arc::clone(&gate);
+    let origin = Origin::start(move |_, stream| {
+        held.pass();
+        stream.write_all(&answer("200 OK", "", "first")).is_ok()
+    });
+    (gate, origin)
 }
 
 fn silent() -> Origin {
@@ -162,12 +172,7 @@ fn where_nobody_can_be_asked_the_answer_is_there_at_once_and_the_connection_stay
 
 #[test]
 fn what_finds_no_room_goes_elsewhere_and_gives_back_all_that_it_held() {
-    let open = Arc::<AtomicBool>::default();
-    let is_open = Arc::clone(&open);
-    let origin = Origin::start(move |_, stream| {
-        wait_until("it is let go", || is_open.load(Ordering::SeqCst));
-        stream.write_all(&answer("200 OK", "", "first")).is_ok()
-    });
+    let (open, origin) = held();
     let second = Origin::saying("second");
     let limits = ", limits: { requests: 1, waiting: 0 }";
     let gateway = gateway(&at(&origin, limits), &second, "", "{ upstream: second }");
@@ -178,19 +183,14 @@ fn what_finds_no_room_goes_elsewhere_and_gives_back_all_that_it_held() {
     for method in ["GET", "POST"] {
         assert_eq!(told(&ask(&gateway, method, 10)), (200, Some("upstream"), "second".to_owned()));
     }
-    open.store(true, Ordering::SeqCst);
+    open.open();
     assert_eq!(inside.read(false).text(), "first");
     wait_until("nothing is in flight", || in_flight() == 0.0);
 }
 
 #[test]
 fn a_wait_for_room_is_part_of_the_time_that_all_may_take() {
-    let open = Arc::<AtomicBool>::default();
-    let is_open = Arc::clone(&open);
-    let origin = Origin::start(move |_, stream| {
-        wait_until("it is let go", || is_open.load(Ordering::SeqCst));
-        stream.write_all(&answer("200 OK", "", "first")).is_ok()
-    });
+    let (open, origin) = held();
     let second = Origin::saying("second");
     let patient = ", limits: { requests: 1, waiting: 9, wait: 1m }, timeouts: { total: 1h }";
     let gateway = gateway(&at(&origin, patient), &second, "[502]", "{ upstream: second }");
@@ -212,7 +212,7 @@ fn a_wait_for_room_is_part_of_the_time_that_all_may_take() {
     let refused = begin().read(false);
     assert_eq!((refused.status, refused.code().as_str()), (503, "upstream_overloaded"));
     assert!(began.elapsed() < Duration::from_secs(50), "{:?}", began.elapsed());
-    open.store(true, Ordering::SeqCst);
+    open.open();
     assert_eq!((inside.read(false).status, patient.read(false).status), (200, 200));
 }
 

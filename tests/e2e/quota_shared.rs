@@ -1,34 +1,10 @@
 //! Quotas that several gateways decide together, in a real Redis server that comes and goes.
 
-use crate::harness::{Client, Gateway, Origin, Redis, answer, wait_until};
+use crate::harness::{Client, Gateway, Origin, Redis, answer, statuses, wait_until};
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-fn config(origin: &Origin, redis: &Redis, routes: &str) -> String {
-    format!(
-        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
-         admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
-         stores: {{ main: {{ redis: {{ address: '{}', timeout: 10s, connect_timeout: 10s }} }} }}\n\
-         upstreams: {{ origin: {{ endpoints: ['{}'] }} }}\nroutes:\n{routes}",
-        redis.address(),
-        origin.address()
-    )
-}
 
 fn route(name: &str, quotas: &str) -> String {
     format!("  {name}: {{ match: {{ path: /{name} }}, policies: {{ quota: {quotas} }}, to: origin }}\n")
-}
-
-fn gateway(origin: &Origin, redis: &Redis, routes: &str) -> Gateway {
-    let gateway = Gateway::start(&config(origin, redis, routes));
-    wait_until("the store is connected", || {
-        gateway.metric("tollgate_store_connected{store=\"main\"}") == 1.0
-    });
-    gateway
-}
-
-fn statuses(gateway: &Gateway, target: &str, count: usize) -> Vec<u16> {
-    let mut client = Client::new(gateway.web());
-    (0..count).map(|_| client.get("a", target, "").status).collect()
 }
 
 /// What an operator reads of the only key of the quota at a place.
@@ -46,7 +22,7 @@ fn gateways_together_admit_exactly_the_quota() {
         let (origin, redis) = (Origin::saying("in"), Redis::start());
         let quota =
             format!("{{ key: client_ip, max: 100/month, window: {window}, shared: main, fields: always }}");
-        let gateways = [(); 2].map(|()| gateway(&origin, &redis, &route("all", &quota)));
+        let gateways = [(); 2].map(|()| redis.gateway(&origin, "10s", &route("all", &quota)));
         let passed = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for thread in 0..6 {
@@ -76,10 +52,10 @@ fn gateways_together_admit_exactly_the_quota() {
 fn several_quotas_take_from_all_or_from_none() {
     let (origin, redis) = (Origin::saying("in"), Redis::start());
     let quotas = "[{ key: client_ip, max: 10/month, shared: main }, { name: few, key: route, max: 4/month, window: rolling, shared: main }, { name: own, key: route, max: 8/month }]";
-    let gateway = gateway(&origin, &redis, &route("all", quotas));
+    let gateway = redis.gateway(&origin, "10s", &route("all", quotas));
     assert_eq!(statuses(&gateway, "/all", 9), [200, 200, 200, 200, 429, 429, 429, 429, 429]);
     let wider = quotas.replace("max: 4/month", "max: 40/month");
-    gateway.rewrite(&config(&origin, &redis, &route("all", &wider)));
+    gateway.rewrite(&redis.config(&origin, "10s", &route("all", &wider)));
     assert_eq!(gateway.reload().status, 200);
     assert_eq!(
         statuses(&gateway, "/all", 5),
@@ -99,7 +75,7 @@ fn what_an_answer_cost_is_charged_to_all() {
         let quota = format!(
             "{{ key: client_ip, max: 10/month, window: {window}, shared: main, cost: {{ answer: x-cost }} }}"
         );
-        let gateways = [(); 2].map(|()| gateway(&origin, &redis, &route("all", &quota)));
+        let gateways = [(); 2].map(|()| redis.gateway(&origin, "10s", &route("all", &quota)));
         assert_eq!(statuses(&gateways[0], "/all", 1), [200]);
         // Nobody waited for the store to note it.
         let key = redis.ask(&["KEYS", "*"]);
@@ -120,7 +96,7 @@ fn while_the_store_is_gone_each_quota_does_what_it_says_and_tells_it_afterwards(
         };
         let routes: String =
             ["local", "allow", "deny"].iter().map(|failure| route(failure, &quota(failure))).collect();
-        let gateways = [(); 2].map(|()| gateway(&origin, &redis, &routes));
+        let gateways = [(); 2].map(|()| redis.gateway(&origin, "10s", &routes));
         assert_eq!(statuses(&gateways[0], "/local", 3), [200; 3]);
         assert_eq!(statuses(&gateways[1], "/local", 2), [200; 2]);
         redis.stop();
@@ -157,8 +133,8 @@ fn while_the_store_is_gone_each_quota_does_what_it_says_and_tells_it_afterwards(
 #[test]
 fn a_store_that_there_is_not_is_a_mistake() {
     let (origin, redis) = (Origin::saying("in"), Redis::start());
-    let gateway = gateway(&origin, &redis, &route("all", "{ max: 6/day, shared: main }"));
-    gateway.rewrite(&config(&origin, &redis, &route("all", "{ max: 6/day, shared: mian }")));
+    let gateway = redis.gateway(&origin, "10s", &route("all", "{ max: 6/day, shared: main }"));
+    gateway.rewrite(&redis.config(&origin, "10s", &route("all", "{ max: 6/day, shared: mian }")));
     let answer = gateway.reload();
     assert!(answer.status >= 400 && answer.text().contains("mian"), "{}", answer.text());
 }

@@ -1,42 +1,18 @@
 //! Limits that several gateways decide together, in a real Redis server that comes and goes under load.
 
-use crate::harness::{Client, Gateway, Origin, PATIENCE, Redis, wait_until};
+use crate::harness::{Client, Gateway, Origin, PATIENCE, Redis, statuses, wait_until};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-fn config(origin: &Origin, redis: &Redis, timeout: &str, routes: &str) -> String {
-    format!(
-        "listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
-         admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
-         stores: {{ main: {{ redis: {{ address: '{}', timeout: {timeout}, connect_timeout: 10s }} }} }}\n\
-         upstreams: {{ origin: {{ endpoints: ['{}'] }} }}\nroutes:\n{routes}",
-        redis.address(),
-        origin.address()
-    )
-}
-
 fn route(name: &str, limits: &str) -> String {
     format!("  {name}: {{ match: {{ path: /{name} }}, policies: {{ rate_limit: {limits} }}, to: origin }}\n")
-}
-
-fn gateway(origin: &Origin, redis: &Redis, timeout: &str, routes: &str) -> Gateway {
-    let gateway = Gateway::start(&config(origin, redis, timeout, routes));
-    wait_until("the store is connected", || {
-        gateway.metric("tollgate_store_connected{store=\"main\"}") == 1.0
-    });
-    gateway
-}
-
-fn statuses(gateway: &Gateway, target: &str, count: usize) -> Vec<u16> {
-    let mut client = Client::new(gateway.web());
-    (0..count).map(|_| client.get("a", target, "").status).collect()
 }
 
 #[test]
 fn gateways_together_admit_what_one_would() {
     let (origin, redis) = (Origin::saying("in"), Redis::start());
     let routes = route("all", "{ rate: 1/h, burst: 100, shared: main, fields: always }");
-    let gateways = [(); 2].map(|()| gateway(&origin, &redis, "10s", &routes));
+    let gateways = [(); 2].map(|()| redis.gateway(&origin, "10s", &routes));
     let passed = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for thread in 0..6 {
@@ -67,7 +43,7 @@ fn gateways_together_admit_what_one_would() {
 fn leases_keep_the_sum_and_the_store_is_seldom_asked() {
     let (origin, redis) = (Origin::saying("in"), Redis::start());
     let routes = route("all", "{ rate: 1/h, burst: 600, shared: main, lease: 50, fields: always }");
-    let gateways = [(); 2].map(|()| gateway(&origin, &redis, "10s", &routes));
+    let gateways = [(); 2].map(|()| redis.gateway(&origin, "10s", &routes));
     // One has a lease of which some is left; the other finds all but what that has.
     let first = statuses(&gateways[0], "/all", 100);
     assert!(first.iter().all(|status| *status == 200), "{first:?}");
@@ -91,7 +67,7 @@ fn leases_keep_the_sum_and_the_store_is_seldom_asked() {
 fn a_lease_is_spent_while_the_store_is_gone() {
     let (origin, mut redis) = (Origin::saying("in"), Redis::start());
     let routes = route("all", "{ rate: 1/h, burst: 600, shared: main, lease: 64, on_failure: deny }");
-    let gateway = gateway(&origin, &redis, "10s", &routes);
+    let gateway = redis.gateway(&origin, "10s", &routes);
     // 1, 2, 4, 8, 16, 32 units at a time: the last lease begins with the 64th.
     assert_eq!(statuses(&gateway, "/all", 64), [200; 64]);
     redis.stop();
@@ -103,10 +79,10 @@ fn a_lease_is_spent_while_the_store_is_gone() {
 fn several_limits_take_from_all_or_from_none_and_a_changed_rate_keeps_the_count() {
     let (origin, redis) = (Origin::saying("in"), Redis::start());
     let limits = "[{ rate: 10/h, shared: main, fields: always }, { name: few, key: route, rate: 4/h, shared: main }, { name: own, key: route, rate: 8/h }]";
-    let gateway = gateway(&origin, &redis, "10s", &route("all", limits));
+    let gateway = redis.gateway(&origin, "10s", &route("all", limits));
     assert_eq!(statuses(&gateway, "/all", 9), [200, 200, 200, 200, 429, 429, 429, 429, 429]);
     let wider = limits.replace("rate: 4/h", "rate: 96/d, burst: 6");
-    gateway.rewrite(&config(&origin, &redis, "10s", &route("all", &wider)));
+    gateway.rewrite(&redis.config(&origin, "10s", &route("all", &wider)));
     assert_eq!(gateway.reload().status, 200);
     let answer = Client::new(gateway.web()).get("a", "/all", "");
     assert_eq!(answer.status, 200);
@@ -114,7 +90,7 @@ fn several_limits_take_from_all_or_from_none_and_a_changed_rate_keeps_the_count(
     assert_eq!(statuses(&gateway, "/all", 2), [200, 429], "six of six, whatever the rate is");
     // What is decided here was given back each time that the store said no.
     let slower = limits.replace("rate: 4/h", "rate: 1/h, burst: 100");
-    gateway.rewrite(&config(&origin, &redis, "10s", &route("all", &slower)));
+    gateway.rewrite(&redis.config(&origin, "10s", &route("all", &slower)));
     assert_eq!(gateway.reload().status, 200);
     assert_eq!(statuses(&gateway, "/all", 3), [200, 200, 429], "eight of eight of its own");
 }
@@ -127,7 +103,7 @@ fn what_an_answer_cost_is_charged_to_all() {
         stream.write_all(&crate::harness::answer("200 OK", "x-cost: 9\r\n", "")).is_ok()
     });
     let routes = route("all", "{ rate: 10/h, shared: main, cost: { answer: x-cost }, fields: always }");
-    let gateways = [(); 2].map(|()| gateway(&origin, &redis, "10s", &routes));
+    let gateways = [(); 2].map(|()| redis.gateway(&origin, "10s", &routes));
     let first = crate::harness::get(gateways[0].web(), "/all");
     assert_eq!(first.status, 200);
     let told = first.field("ratelimit").unwrap_or_default();
@@ -146,7 +122,7 @@ fn a_store_that_is_gone_costs_no_time_and_each_limit_does_what_it_says() {
     };
     let routes: String =
         ["local", "allow", "deny"].iter().map(|failure| route(failure, &limit(failure))).collect();
-    let gateway = gateway(&origin, &redis, "10s", &routes);
+    let gateway = redis.gateway(&origin, "10s", &routes);
     assert_eq!(statuses(&gateway, "/deny", 1), [200]);
     redis.stop();
     wait_until("the loss is noticed", || statuses(&gateway, "/deny", 1) == [503]);
@@ -177,7 +153,7 @@ struct Told {
 fn stopped_paused_and_started_again_under_load() {
     let (origin, mut redis) = (Origin::saying("in"), Redis::start());
     let routes = route("all", "{ rate: 1000000/s, burst: 1000000, shared: main, on_failure: local }");
-    let gateways = [(); 2].map(|()| gateway(&origin, &redis, "50ms", &routes));
+    let gateways = [(); 2].map(|()| redis.gateway(&origin, "50ms", &routes));
     let (told, done) = (Told::default(), AtomicBool::new(false));
     let outcome = |gateway: &Gateway, outcome: &str| {
         gateway.metric(&format!(

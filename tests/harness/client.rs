@@ -1,4 +1,4 @@
-use super::PATIENCE;
+use super::{Gateway, PATIENCE};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -247,4 +247,10 @@ pub fn send(address: SocketAddr, request: &str) -> Answer {
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, target: &str) -> Answer {
     send(address, &format!("GET {target} HTTP/1.1\r\nhost: example.com\r\nconnection: close\r\n\r\n"))
+}
+
+/// What so many requests for a target get, one after the other on one connection.
+pub fn statuses(gateway: &Gateway, target: &str, count: usize) -> Vec<u16> {
+    let mut client = Client::new(gateway.web());
+    (0..count).map(|_| client.get("a", target, "").status).collect()
 }

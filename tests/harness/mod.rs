@@ -16,14 +16,14 @@ mod signer;
 mod streams;
 
 pub use authority::Authority;
-pub use client::{Answer, Client, abort, get, send, turned_away};
+pub use client::{Answer, Client, abort, get, send, statuses, turned_away};
 pub use dns::Dns;
 pub use gateway::Gateway;
 pub use http2::Http2;
 pub use issuer::{Issuer, Mood, now};
 pub use login_issuer::{LoginIssuer, Visitor};
 pub use modern::Modern;
-pub use origin::{Origin, Received, answer};
+pub use origin::{Gate, Origin, Received, answer};
 pub use process::{Process, binary, curl, quiet_port};
 pub use redis::Redis;
 pub use signer::Signer;

@@ -1,4 +1,4 @@
-use super::{PATIENCE, quiet_port, wait_until};
+use super::{Gateway, Origin, PATIENCE, quiet_port, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -16,6 +16,27 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// The configuration of a gateway that has it as the store `main`, with these routes to the upstream `origin`.
+    pub fn config(&self, origin: &Origin, timeout: &str, routes: &str) -> String {
+        format!(
+            "listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+             admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
+             stores: {{ main: {{ redis: {{ address: '{}', timeout: {timeout}, connect_timeout: 10s }} }} }}\n\
+             upstreams: {{ origin: {{ endpoints: ['{}'] }} }}\nroutes:\n{routes}",
+            self.address(),
+            origin.address()
+        )
+    }
+
+    /// Such a gateway, once it is connected.
+    pub fn gateway(&self, origin: &Origin, timeout: &str, routes: &str) -> Gateway {
+        let gateway = Gateway::start(&self.config(origin, timeout, routes));
+        wait_until("the store is connected", || {
+            gateway.metric("tollgate_store_connected{store=\"main\"}") == 1.0
+        });
+        gateway
+    }
+
     /// Starts one and waits until it answers.
     pub fn start() -> Self {
         Self::with(&[])

@@ -1,5 +1,6 @@
 //! `Cache-Status` (RFC 9211): what this cache did to a request.
 
+use crate::values::digits;
 use http::HeaderValue;
 use http::header::HeaderName;
 use std::time::Duration;
@@ -108,19 +109,8 @@ impl Line {
     }
 
     fn number(&mut self, number: u64) {
-        // 2^64 has twenty digits.
-        let (mut digits, mut at, mut rest) = ([0; 20], 20, number);
-        loop {
-            at -= 1;
-            if let Some(digit) = digits.get_mut(at) {
-                *digit = b'0' + (rest % 10) as u8;
-            }
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        let digits = digits.get(at..).and_then(|digits| std::str::from_utf8(digits).ok());
+        let mut room = digits::Room::default();
+        let digits = std::str::from_utf8(digits::of(number, &mut room));
         self.push(digits.unwrap_or_default());
     }
 }

@@ -166,19 +166,22 @@ impl Quotas {
     /// From those that this gateway counts by itself.
     fn take_here(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
         let asked = self.all.iter().filter(|quota| !quota.is_shadow() && quota.shared().is_none());
-        self.take(asked.collect(), head, cx, |_| {})
+        self.take(asked, head, cx, |_| {})
     }
 
     /// Takes from all of these, or refuses; `taken` sees what was asked and admitted.
-    fn take(
-        &self,
-        of: Vec<&Allowance>,
+    fn take<'q>(
+        &'q self,
+        of: impl Iterator<Item = &'q Allowance>,
         head: &RequestHeader,
         cx: &mut PolicyContext,
         taken: impl Fn(&Ask<'_>),
     ) -> Result<(), Box<Rejection>> {
         let now = now();
-        let (mut quotas, mut asks, mut marks) = (Vec::new(), Vec::<Ask<'_>>::new(), Vec::new());
+        let count = self.all.len();
+        let mut quotas = Vec::with_capacity(count);
+        let mut asks: Vec<Ask<'_>> = Vec::with_capacity(count);
+        let mut marks = Vec::with_capacity(count);
         for quota in of {
             let Some((ask, period)) = quota.ask(head, cx, now) else { continue };
             marks.push(Mark::new(&ask, period));

@@ -115,9 +115,9 @@ impl Quotas {
     }
 
     /// The store does not answer: each quota does what it says for that case.
-    fn take_alone(
-        &self,
-        quotas: &[&Allowance],
+    fn take_alone<'q>(
+        &'q self,
+        quotas: &[&'q Allowance],
         failure: &StoreFailure,
         head: &RequestHeader,
         cx: &mut PolicyContext,
@@ -129,6 +129,6 @@ impl Quotas {
             return Err(Box::new(rejection.detail(format!("quota={} {failure}", quota.name()))));
         }
         let alone = quotas.iter().filter(|quota| quota.on_failure() == OnFailure::Local).copied();
-        self.take(alone.collect(), head, cx, |ask| self.store.note_untold(ask))
+        self.take(alone, head, cx, |ask| self.store.note_untold(ask))
     }
 }

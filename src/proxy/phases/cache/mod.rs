@@ -310,10 +310,12 @@ async fn look(
             Boarding::Follow(flight) => {
                 let landed = tokio::time::timeout(guest.patience, flight.landed()).await;
                 match landed.unwrap_or(Stage::Private) {
-                    Stage::Answer(object)
-                        if is_for(&object, session.req_header())
-                            && !guest.store.is_purged(&guest.key, &object) =>
-                    {
+                    // It was asked for before a purge, and is none for those that come after it.
+                    Stage::Answer(object) if guest.store.is_purged(&guest.key, &object) => {
+                        guest.store.flights.retire(&flight_key, &flight);
+                        continue;
+                    }
+                    Stage::Answer(object) if is_for(&object, session.req_header()) => {
                         if let Some(visit) = &mut cx.visit {
                             visit.report.collapsed = true;
                         }
@@ -321,11 +323,6 @@ async fn look(
                             return Ok(true);
                         }
                         return go_on(cx, kept);
-                    }
-                    // It was asked for before a purge, and is none for those that come after it.
-                    Stage::Answer(object) if guest.store.is_purged(&guest.key, &object) => {
-                        guest.store.flights.retire(&flight_key, &flight);
-                        continue;
                     }
                     // It was for others: what varies is known now.
                     Stage::Answer(_) => continue,
