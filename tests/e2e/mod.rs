@@ -7,6 +7,7 @@ mod bodies;
 mod cache;
 mod cache_attacks;
 mod cache_disk;
+mod cache_failures;
 mod cache_herd;
 mod cache_poisoning;
 mod cache_sharing;

@@ -3,6 +3,7 @@
 
 use super::body::Budget;
 use super::object::Object;
+use crate::config::model::upstream::Condition;
 use ahash::RandomState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -30,16 +31,29 @@ pub enum Stage {
     Answer(Arc<Object>),
     /// What came is for the one that asked alone.
     Private,
-    /// The upstream failed; its status, if it gave one.
-    Failed(Option<u16>),
+    /// Nothing came of it.
+    Failed(Failure),
     /// It failed, and what is kept stands in, as the route says; why it failed.
     StandIn(&'static str),
+}
+
+/// How a fetch failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// What its client is told; none if that is nothing, or what stands in for the upstream.
+    pub status: Option<u16>,
+    /// What the upstream did, in the words of retries and fallbacks.
+    pub condition: Option<Condition>,
+    /// It says something of the upstream, and would have come to any other request as well.
+    pub is_outage: bool,
 }
 
 /// A fetch.
 #[derive(Debug, Default)]
 pub struct Flight {
     stage: watch::Sender<Stage>,
+    /// The fetch that those follow who followed this one in vain.
+    next: Mutex<Option<Arc<Flight>>>,
 }
 
 impl Flight {
@@ -138,6 +152,23 @@ impl Flights {
         let flight = Arc::<Flight>::default();
         flights.insert(key.into(), Arc::clone(&flight));
         Boarding::Fetch(Seat { flight, key: key.into() })
+    }
+
+    /// How a request goes on whose flight has failed: one of those that waited for it fetches, and all the others
+    /// follow that fetch, even those that come to it when it is over.
+    pub fn board_after(&self, failed: &Flight, key: &[u8], now: Duration) -> Boarding {
+        let mut next = failed.next.lock();
+        if let Some(flight) = &*next {
+            return Boarding::Follow(Arc::clone(flight));
+        }
+        let boarding = self.board(key, now);
+        match &boarding {
+            Boarding::Fetch(Seat { flight, .. }) | Boarding::Follow(flight) => {
+                *next = Some(Arc::clone(flight));
+            }
+            Boarding::Alone | Boarding::Probe => {}
+        }
+        boarding
     }
 
     /// Takes a flight out: from now on nobody follows it.

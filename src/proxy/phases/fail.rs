@@ -1,6 +1,7 @@
 //! What went wrong on the way, whose fault it is, and what the client is told.
 
 use super::{body, fallback, retry};
+use crate::cache::store::flight::Failure;
 use crate::config::model::upstream::Condition;
 use crate::proxy::{Gateway, RequestContext, reply};
 use crate::rejection::Rejection;
@@ -58,7 +59,13 @@ pub async fn run(
     if let Some(fill) = cx.fill.as_ref().map(Arc::clone) {
         fill.note(cx);
         let is_broken = rejection.is_none() || reply::answered(session).is_some();
-        fill.fail(rejection.as_ref().map_or(CLIENT_GONE, |rejection| rejection.code), is_broken);
+        let outage = rejection.as_ref().filter(|rejection| !is_refused && is_upstreams(rejection.status));
+        let outage = outage.map(|rejection| Failure {
+            status: Some(rejection.status.as_u16()),
+            condition: cx.exchange.failure,
+            is_outage: true,
+        });
+        fill.fail(rejection.as_ref().map_or(CLIENT_GONE, |rejection| rejection.code), is_broken, outage);
     }
     let Some(rejection) = rejection else {
         cx.cause = Some(CLIENT_GONE);
@@ -77,7 +84,7 @@ pub async fn run(
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     // What a policy or the client made of it is no failure of the upstream's.
-    if !is_refused && matches!(status, 502..=504) {
+    if !is_refused && is_upstreams(rejection.status) {
         let code = why(cx, rejection.code);
         session.set_keepalive(None);
         match fallback::answer(session, cx, code).await {
@@ -94,6 +101,11 @@ pub async fn run(
         log::debug!("the client of {} was gone before it was told: {error}", cx.policy.request_id());
     }
     FailToProxy { error_code: status, can_reuse_downstream: false }
+}
+
+/// What says that the upstream failed.
+fn is_upstreams(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 502..=504)
 }
 
 /// The code of what failed, for the log.

@@ -1,5 +1,6 @@
 //! Flights: a request that is nobody's client's, made of the first client's, through the same hooks.
 
+use super::failed;
 use super::kept::{self, Known};
 use super::told::Fill;
 use super::{Guest, policy};
@@ -10,7 +11,7 @@ use crate::cache::rules::storing::{self, Asked, Storable, storable};
 use crate::cache::rules::{date, update};
 use crate::cache::store::Store;
 use crate::cache::store::body::{End, Filling, Follower, Writer};
-use crate::cache::store::flight::{Seat, Stage};
+use crate::cache::store::flight::{Failure, Seat, Stage};
 use crate::cache::store::object::{self, Body, Object};
 use crate::listen::ConnInfo;
 use crate::policy::cache::Settings;
@@ -106,10 +107,10 @@ impl Order {
 impl Drop for Order {
     fn drop(&mut self) {
         let Some(seat) = &self.seat else { return };
-        if matches!(seat.flight.stage(), Stage::Asking) {
-            seat.flight.set(Stage::Failed(None));
-        }
         self.store.flights.leave(seat);
+        if matches!(seat.flight.stage(), Stage::Asking) {
+            seat.flight.set(Stage::Failed(Failure::default()));
+        }
     }
 }
 
@@ -302,7 +303,7 @@ impl Landing {
             // It would be taken for the upstream's word long after that is well again.
             self.land(match self.fill.stands_in_by_kept() {
                 Some(code) => Stage::StandIn(code),
-                None => Stage::Failed(Some(head.status.as_u16())),
+                None => Stage::Failed(self.fill.failure(head.status)),
             });
             let _ = events.send(Event::Head(head)).await;
             return Goes::Private;
@@ -330,7 +331,7 @@ impl Landing {
             None => {
                 let status = head.status;
                 if status.is_server_error() {
-                    self.land(Stage::Failed(Some(status.as_u16())));
+                    self.land(Stage::Failed(failed::answered(status)));
                 } else {
                     self.note_in_vain();
                     self.land(Stage::Private);
@@ -395,6 +396,10 @@ impl Landing {
 
     fn land(&self, stage: Stage) {
         if let Some(seat) = &self.order.seat {
+            if matches!(stage, Stage::Failed(_)) {
+                // Who tries again does not follow this one.
+                self.order.store.flights.leave(seat);
+            }
             seat.flight.set(stage);
         }
     }

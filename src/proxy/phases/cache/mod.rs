@@ -6,6 +6,7 @@
 //! Answers that turn out to be for one client alone let the others go on at once, by themselves.
 
 mod caller;
+mod failed;
 mod fill;
 mod kept;
 mod purge;
@@ -24,7 +25,7 @@ use crate::cache::rules::reuse::Use;
 use crate::cache::rules::status::{Forward, Report};
 use crate::cache::rules::storing;
 use crate::cache::store::body::Follower;
-use crate::cache::store::flight::{Boarding, Stage};
+use crate::cache::store::flight::{Boarding, Flight, Stage};
 use crate::cache::store::object::Object;
 use crate::cache::store::{Below, Found, Store};
 use crate::message::hop_by_hop;
@@ -256,6 +257,7 @@ async fn look(
     cx: &mut RequestContext,
     (guest, kept): (&Guest, &mut Option<Kept>),
 ) -> Result<bool> {
+    let (mut failures, mut before) = (0, None::<Arc<Flight>>);
     for _ in 0..LOOKS {
         let now = date::now();
         let mut flight_key = Vec::new();
@@ -301,7 +303,11 @@ async fn look(
         }
         // Who wants to have it asked about now does not wait for what was asked before.
         let is_reload = guest.directives.no_cache || guest.directives.max_age.is_some();
-        let boarding = if is_reload { Boarding::Probe } else { guest.store.flights.board(&flight_key, now) };
+        let boarding = match before.take() {
+            _ if is_reload => Boarding::Probe,
+            Some(before) => guest.store.flights.board_after(&before, &flight_key, now),
+            None => guest.store.flights.board(&flight_key, now),
+        };
         let seat = match boarding {
             Boarding::Fetch(seat) => Some(seat),
             Boarding::Probe => None,
@@ -330,10 +336,21 @@ async fn look(
                         Some(kept) => return kept::serve(session, cx, kept, code).await,
                         None => return Ok(false),
                     },
-                    Stage::Failed(_) => match kept.take_if(|kept| kept.or_stale) {
-                        Some(kept) => return hit(session, cx, &kept.object, kept.place).await,
-                        None => return go_on(cx, kept),
-                    },
+                    Stage::Failed(failure) => {
+                        let may_be_stale = failure.status.is_none_or(failed::is_failure);
+                        if let Some(kept) = kept.take_if(|kept| kept.or_stale && may_be_stale) {
+                            return hit(session, cx, &kept.object, kept.place).await;
+                        }
+                        failures += 1;
+                        match failure.is_outage {
+                            true if failures < failed::FETCHES => {
+                                before = Some(flight);
+                                continue;
+                            }
+                            true => return failed::as_well(gateway, session, cx, (failure, kept)).await,
+                            false => return go_on(cx, kept),
+                        }
+                    }
                     Stage::Private | Stage::Asking => return go_on(cx, kept),
                 }
             }
@@ -383,7 +400,7 @@ async fn fetch(
             {
                 return kept::serve(session, cx, kept, code).await;
             }
-            match kept.take_if(|kept| kept.or_stale && is_failure(head.status)) {
+            match kept.take_if(|kept| kept.or_stale && failed::is_failure(head.status.as_u16())) {
                 Some(kept) => hit(session, cx, &kept.object, kept.place).await,
                 None => serve::private(session, cx, *head, events).await.map(|()| true),
             }
@@ -402,11 +419,6 @@ fn flight_key_of(guest: &Guest, text: &mut Vec<u8>) {
         // What is only for those with credentials says nothing of the others.
         text.extend_from_slice(b"\n*personal");
     }
-}
-
-/// RFC 5861 section 4.
-fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 fn is_for(object: &Object, request: &RequestHeader) -> bool {

@@ -1,9 +1,11 @@
 //! What a flight tells those that it is for of its exchange.
 
 use super::kept::Known;
+use crate::cache::store::flight::Failure;
 use crate::proxy::RequestContext;
 use crate::telemetry::metrics::Substitute;
 use crate::upstream::{Choice, Endpoint};
+use http::StatusCode;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,8 @@ pub struct Fill {
     stands_in: AtomicBool,
     /// What it asks about, where the route's `fallback` may want it.
     known: Option<Known>,
+    /// How the upstream failed, if it was the upstream that did.
+    outage: Mutex<Option<Failure>>,
     told: Mutex<Told>,
 }
 
@@ -68,10 +72,21 @@ impl Fill {
         }
     }
 
-    /// Notes that it failed, and why; `broken` if something had come by then, which is not whole.
-    pub fn fail(&self, cause: &'static str, broken: bool) {
+    /// Notes that it failed, and why; `broken` if something had come by then, which is not whole. `outage`, if it
+    /// was the upstream that failed, and nothing that is this request's own.
+    pub fn fail(&self, cause: &'static str, broken: bool, outage: Option<Failure>) {
         self.broken.fetch_or(broken, Ordering::AcqRel);
         self.told.lock().cause = Some(cause);
+        *self.outage.lock() = outage;
+    }
+
+    /// What those that wait learn when the answer is the gateway's own, with this status, or somebody's who stands in.
+    pub(super) fn failure(&self, status: StatusCode) -> Failure {
+        let own = || {
+            let is_error = self.told.lock().substitute.is_none();
+            Failure { status: is_error.then_some(status.as_u16()), ..Failure::default() }
+        };
+        self.outage.lock().unwrap_or_else(own)
     }
 
     /// Notes that the gateway answers itself.
