@@ -7,9 +7,10 @@ use crate::config::model::cache::CacheDisk;
 use crate::outbound::redis::Stores;
 use crate::retained::{Retained, StableId};
 use crate::values::{ConfigPath, Finding, Name, Problem};
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, Uid, access};
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ pub(super) fn findings(config: &Config, shared: &Stores) -> Vec<Finding> {
         if let Err(error) = can_be_written(&disk.path) {
             found.push(Finding::error(path(name, "path"), refused(&error)));
         }
+        found.extend(open_to_others(&disk.path).map(|problem| Finding::error(path(name, "path"), problem)));
         known.push((name, disk));
     }
     found
@@ -54,6 +56,26 @@ pub(super) fn findings(config: &Config, shared: &Stores) -> Vec<Finding> {
 fn refused(error: &io::Error) -> Problem {
     Problem::new(format!("this folder cannot be made, or not be written to: {error}"))
         .remedy("name a folder that the gateway's user may write to")
+}
+
+/// Why a folder that is there is not the gateway's alone to write to: whoever else may decides what clients get.
+fn open_to_others(folder: &Path) -> Option<Problem> {
+    let mode = std::fs::metadata(folder).ok()?.mode() & 0o7777;
+    (mode & 0o022 != 0).then(|| {
+        let cause = "others may write to this folder, and so choose what clients are answered";
+        Problem::new(format!("{cause}: its mode is {mode:04o}"))
+            .remedy(format!("take that from group and others: chmod go-w {}", folder.display()))
+    })
+}
+
+/// The same of its owner, who may always write to it. A check may be run by another user than the gateway.
+fn owned_by_another(folder: &Path) -> Option<Problem> {
+    let (owner, own) = (std::fs::metadata(folder).ok()?.uid(), Uid::effective().as_raw());
+    (owner != own).then(|| {
+        let cause = "this folder is another user's, who may choose what clients are answered";
+        Problem::new(format!("{cause}: its owner is {owner}, the gateway runs as {own}"))
+            .remedy(format!("give it to the gateway's user: chown -R {own} {}", folder.display()))
+    })
 }
 
 /// Whether a folder, or the nearest one above it that is there, can be written to.
@@ -76,6 +98,10 @@ pub(super) fn stores(
         let kept = retained.get_or(StableId::new("cache", name), || Store::new(store.memory));
         kept.set_memory(store.memory);
         if opens {
+            let problem = store.disk.as_ref().and_then(|disk| owned_by_another(&disk.path));
+            if let Some(problem) = problem {
+                return Err(vec![Finding::error(path(name, "path"), problem)]);
+            }
             let disk = store.disk.as_ref().map(|disk| {
                 let bounds = Bounds { bytes: disk.size.bytes(), objects: u64::from(disk.objects) };
                 (disk.path.as_path(), bounds)

@@ -362,6 +362,51 @@ fn a_folder_that_cannot_be_is_refused_with_its_place() {
     assert!(!folder.path().join("x").exists(), "a check makes nothing");
 }
 
+/// Whoever may write to the folder decides what clients are answered: a gateway does not start with one that others may
+/// write to, nor take it over by a reload.
+#[test]
+fn a_folder_that_others_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (origin, _) = versions();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("cache");
+    std::fs::create_dir(&root).unwrap();
+    let path = folder.path().join("config.yaml");
+    let text = yaml(&origin, &root, "8MiB")
+        .replace("PORT_admin", &quiet_port().to_string())
+        .replace("PORT_web", &quiet_port().to_string());
+    std::fs::write(&path, format!("version: 1\n{text}")).unwrap();
+    let run = |command: &str| {
+        let output = binary().arg(command).arg("-c").arg(&path).output().unwrap();
+        let report = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(report).unwrap())
+    };
+    for mode in [0o770, 0o707, 0o1777] {
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(mode)).unwrap();
+        for command in ["check", "run"] {
+            let (is_fine, report) = run(command);
+            assert!(!is_fine, "{command} {mode:o}: {report}");
+            let cause = "others may write to this folder, and so choose what clients are answered";
+            for part in [
+                "caches.default.disk.path".to_owned(),
+                format!("{cause}: its mode is {mode:04o}"),
+                format!("chmod go-w {}", root.display()),
+            ] {
+                assert!(report.contains(&part), "{command} {mode:o}: {part}: {report}");
+            }
+        }
+    }
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(run("check").0, "others may look into it, and find files that they may not read");
+    if nix::unistd::Uid::effective().is_root() {
+        let owner = nix::unistd::Uid::from_raw(54_321);
+        nix::unistd::chown(&root, Some(owner), None).unwrap();
+        let (is_fine, report) = run("run");
+        assert!(!is_fine && report.contains("its owner is 54321, the gateway runs as 0"), "{report}");
+        assert!(report.contains("chown -R 0 "), "{report}");
+    }
+}
+
 /// What others may not read, they do not: answers may be somebody's.
 #[test]
 fn files_are_the_gateways_alone() {
