@@ -1,6 +1,8 @@
 //! The tier on disk, through the whole gateway: restarts, kills, purges, and a disk that does not work.
 
-use crate::harness::{Answer, Client, Gateway, Origin, Process, answer, binary, quiet_port, wait_until};
+use crate::harness::{
+    Answer, Client, Gate, Gateway, Origin, Process, answer, binary, quiet_port, wait_until,
+};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -360,6 +362,76 @@ fn a_folder_that_cannot_be_is_refused_with_its_place() {
     let (is_fine, report) = check("a: { disk: { path: x } }, b: { disk: { path: y } }");
     assert!(is_fine, "{report}");
     assert!(!folder.path().join("x").exists(), "a check makes nothing");
+}
+
+/// What others send by unsafe methods is remembered, and written down, only of what is kept or on its way: who may send
+/// POSTs cannot fill the memory of purges, which would end in a purge of everything.
+#[test]
+fn unsafe_methods_leave_nothing_of_what_is_not_kept() {
+    let (gate, count) = (Arc::new(Gate::default()), AtomicUsize::new(0));
+    let held = Arc::clone(&gate);
+    let origin = Origin::start(move |request, stream| {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        if request.line.starts_with("GET /held") {
+            held.pass();
+        }
+        stream.write_all(&answer("200 OK", FRESH, &format!("answer {number}"))).is_ok()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Gateway::start(&yaml(&origin, folder.path(), "8MiB"));
+    let journal = || std::fs::read_to_string(folder.path().join("purges")).unwrap_or_default();
+    let ask = |gateway: &Gateway, method: &str, target: &str| {
+        let length = if method == "POST" { "content-length: 0\r\n" } else { "" };
+        let request = format!("{method} {target} HTTP/1.1\r\nhost: a\r\n{length}\r\n");
+        let answer = Client::new(gateway.web()).send(&request);
+        assert_eq!(answer.status, 200, "{method} {target}");
+        answer.text()
+    };
+    // What is purged so has been written when it is answered, and what came before it as well.
+    let probes = AtomicUsize::new(0);
+    let wait_until_known = |gateway: &Gateway| {
+        wait_until("all that is in the folder is known", || {
+            let probe = format!("/probe/{}", probes.fetch_add(1, Ordering::SeqCst));
+            ask(gateway, "POST", &probe);
+            ask(gateway, "PURGE", "/barrier");
+            !journal().contains(&format!("http://a{probe}\n"))
+        });
+    };
+    let gateway = start();
+    wait_until_known(&gateway);
+    for number in 0..100 {
+        ask(&gateway, "POST", &format!("/absent/{number}"));
+    }
+    ask(&gateway, "PURGE", "/barrier");
+    assert!(!journal().contains("/absent/"));
+
+    let (kept, other) = (ask(&gateway, "GET", "/kept"), ask(&gateway, "GET", "/other"));
+    wait_until("they are written", || objects(&gateway) == 2.0);
+    assert_eq!(ask(&gateway, "GET", "/kept"), kept);
+    ask(&gateway, "POST", "/kept");
+    assert_ne!(ask(&gateway, "GET", "/kept"), kept);
+    wait_until("it is written down", || journal().contains("hard url http://a/kept\n"));
+    // What is on its way was asked for before.
+    let before = origin.received().len();
+    let mut first = Client::new(gateway.web());
+    first.write("GET /held HTTP/1.1\r\nhost: a\r\n\r\n");
+    wait_until("it is asked for", || origin.received().len() > before);
+    ask(&gateway, "POST", "/held");
+    gate.open();
+    let first = first.read(false).text();
+    assert_ne!(ask(&gateway, "GET", "/held"), first);
+    gateway.stop();
+
+    // What another process kept is found when the folder has been walked; until then it may be anything.
+    let gateway = start();
+    wait_until_known(&gateway);
+    assert_eq!(ask(&gateway, "GET", "/other"), other);
+    ask(&gateway, "POST", "/other");
+    assert_ne!(ask(&gateway, "GET", "/other"), other);
+    wait_until("it is written down", || journal().contains("hard url http://a/other\n"));
+    ask(&gateway, "POST", "/absent/again");
+    ask(&gateway, "PURGE", "/barrier");
+    assert!(!journal().contains("/absent/"));
 }
 
 /// Whoever may write to the folder decides what clients are answered: a gateway does not start with one that others may

@@ -175,7 +175,9 @@ fn those_that_wait_get_what_stands_in() {
     assert_eq!((stale, asked), (CLIENTS - 1, 1));
     let (answers, asked) = held.herd(&gateway, "/new");
     let substituted = |answer: &Answer| {
-        answer.status == 203 && answer.text() == "sorry" && answer.field("tollgate-fallback") == Some("respond")
+        answer.status == 203
+            && answer.text() == "sorry"
+            && answer.field("tollgate-fallback") == Some("respond")
     };
     assert_eq!((count(&answers, substituted), asked), (CLIENTS, 2));
 }

@@ -2,6 +2,7 @@
 //! memory tier does, so that a scan costs nothing, and forgets only what the folder can tell again.
 
 use crate::cache::rules::vary::Vary;
+use crate::cache::store::urls::Mark;
 use crate::values::Sha256;
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -75,12 +76,14 @@ pub struct Entry {
     /// Up to when purges have been held against it.
     pub checked: AtomicU64,
     is_live: AtomicBool,
+    _mark: Mark,
 }
 
 impl Entry {
     /// Of a file that is there.
-    pub fn new(variant: u64, vary: Vary, size: u64, (born, checked): (u64, u64)) -> Self {
-        Self { variant, vary, size, born, checked: AtomicU64::new(checked), is_live: AtomicBool::new(true) }
+    pub fn new((variant, vary): (u64, Vary), size: u64, (born, checked): (u64, u64), mark: Mark) -> Self {
+        let (checked, is_live) = (AtomicU64::new(checked), AtomicBool::new(true));
+        Self { variant, vary, size, born, checked, is_live, _mark: mark }
     }
 
     fn blocks(&self) -> u64 {

@@ -20,6 +20,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often it walks the folder, for what other processes left and what somebody took away.
 const ROUND: Duration = Duration::from_secs(3600);
 
+/// How soon it walks again while others may have left what it does not know of.
+const UNSURE: Duration = Duration::from_secs(600);
+
 /// How long it leaves purges that it cannot forget before it carries them out again.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -69,7 +72,8 @@ impl Walks {
         // While purges cannot be forgotten, carrying them out again has some time.
         let is_crowded = disk.purges.count() >= MANY_PURGES && (!self.is_held || is_after(AGAIN));
         let carries = is_crowded || disk.was_emptied_after(self.carried);
-        (carries || is_after(ROUND)).then_some(carries)
+        let is_unsure = is_after(UNSURE) && !disk.knows_all();
+        (carries || is_unsure || is_after(ROUND)).then_some(carries)
     }
 
     /// Looks at every file. With `carry_out`, what is purged goes, and the purges are forgotten.
@@ -97,6 +101,7 @@ impl Walks {
         let Some(disk) = weak.upgrade() else { return };
         // What could not be read is found by a later walk.
         disk.is_rebuilt.store(true, Ordering::Release);
+        disk.known_of.store(guests.filter(|_| is_whole).unwrap_or(0), Ordering::Release);
         if carry_out && is_whole {
             self.carried = upto;
             self.is_held = !disk.forget(upto, guests);
@@ -150,7 +155,9 @@ impl Disk {
                     return Ok(());
                 }
                 let vary = sound.record.head.vary.clone();
-                let entry = Entry::new(name.variant, vary, sound.size(), (sound.record.born, checked));
+                let times = (sound.record.born, checked);
+                let mark = self.urls.mark(&sound.record.key);
+                let entry = Entry::new((name.variant, vary), sound.size(), times, mark);
                 self.index.insert(name.key, entry, true);
             }
             // What a purge made stale would be fresh again when the purge is forgotten.

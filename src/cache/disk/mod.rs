@@ -27,6 +27,7 @@ pub use reading::{Hit, Pump};
 
 use crate::cache::rules::key::Key;
 use crate::cache::store::purge::{Clock, Purge, Purges, Target};
+use crate::cache::store::urls::Urls;
 use files::Folder;
 use health::Health;
 use index::{Bounds, Entry, Index, Name};
@@ -72,8 +73,12 @@ pub struct Disk {
     queued: AtomicU64,
     reading: Health,
     writing: Health,
-    /// The index knows all files.
+    /// The index knows all files that there were.
     is_rebuilt: AtomicBool,
+    /// How many processes had opened the folder when this one, alone, came to know all that is in it.
+    known_of: AtomicU64,
+    /// Of which URLs there is something, in this tier and above it.
+    urls: Arc<Urls>,
     wake: mpsc::SyncSender<()>,
     heard: Heard,
     /// For the metrics.
@@ -142,7 +147,12 @@ impl Disk {
     ///
     /// # Errors
     /// The folder cannot be made or written to.
-    pub fn open(root: &Path, bounds: Bounds, clock: Arc<Clock>, heard: Heard) -> io::Result<Arc<Self>> {
+    pub fn open(
+        root: &Path,
+        bounds: Bounds,
+        (clock, urls): (Arc<Clock>, Arc<Urls>),
+        heard: Heard,
+    ) -> io::Result<Arc<Self>> {
         let folder = Folder::open(root)?;
         let purges = Purges::new(clock);
         let journal = open_journal(&folder, &purges)?;
@@ -161,6 +171,8 @@ impl Disk {
             reading: Health::new("reading"),
             writing: Health::new("writing"),
             is_rebuilt: AtomicBool::new(false),
+            known_of: AtomicU64::new(0),
+            urls,
             wake,
             heard,
             counts: Counts::default(),
@@ -239,6 +251,13 @@ impl Disk {
     /// True once all files are known.
     pub fn is_rebuilt(&self) -> bool {
         self.is_rebuilt.load(Ordering::Acquire)
+    }
+
+    /// True if there is nothing in the folder, or in the memory of another process that uses it, that this one does
+    /// not know of.
+    pub fn knows_all(&self) -> bool {
+        let known_of = self.known_of.load(Ordering::Acquire);
+        self.folder.guests().is_ok_and(|guests| guests == known_of)
     }
 
     /// Bytes that are kept, in whole blocks.

@@ -7,6 +7,7 @@ use crate::cache::rules::key::Key;
 use crate::cache::store::body::Whole;
 use crate::cache::store::object::{Body, Object};
 use crate::cache::store::purge::Verdict;
+use crate::cache::store::urls::Mark;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,14 +37,14 @@ impl Disk {
         }
         let (name, whole) = (Arc::clone(key), Arc::clone(whole));
         let object = Arc::clone(object);
-        self.queue(weight, move |disk| disk.write(&name, &object, &whole));
+        self.queue((weight, &**key), move |disk| disk.write(&name, &object, &whole));
     }
 
     /// Gives the answer on disk that was asked for at `born` another head, which a 304 has made of it, in the background:
     /// its body is copied from file to file, and checked on the way. Returns at once.
     pub fn renew(self: &Arc<Self>, key: &Arc<Key>, born: u64, object: &Arc<Object>) {
-        let (key, object) = (Arc::clone(key), Arc::clone(object));
-        self.queue(OVERHEAD, move |disk| disk.copy(&key, born, &object));
+        let (name, object) = (Arc::clone(key), Arc::clone(object));
+        self.queue((OVERHEAD, &**key), move |disk| disk.copy(&name, born, &object));
     }
 
     /// True if there is an answer to the same requests that was asked for later.
@@ -53,9 +54,13 @@ impl Disk {
     }
 
     /// Has something written, in its turn.
-    fn queue(self: &Arc<Self>, weight: u64, write: impl FnOnce(&Self) -> io::Result<()> + Send + 'static) {
+    fn queue(
+        self: &Arc<Self>,
+        (weight, key): (u64, &Key),
+        write: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
+    ) {
         let before = self.queued.fetch_add(weight, Ordering::AcqRel);
-        let queued = Queued { disk: Arc::clone(self), weight };
+        let queued = Queued { disk: Arc::clone(self), weight, _mark: self.urls.mark(key.url()) };
         // One that alone is larger than all that may wait is written by itself.
         let is_too_much = before > 0 && before + weight > MOST_QUEUED;
         if is_too_much || self.writing.is_paused(Instant::now()) {
@@ -147,7 +152,8 @@ impl Disk {
         }
         file.keep(&self.folder.path(name))?;
         let checked = if verdict == Verdict::Good { at } else { object.born };
-        let entry = Entry::new(name.variant, object.head.vary.clone(), size, (object.born, checked));
+        let (vary, mark) = (object.head.vary.clone(), self.urls.mark(key.url()));
+        let entry = Entry::new((name.variant, vary), size, (object.born, checked), mark);
         self.index.insert(name.key, entry, false);
         count(&self.counts.written);
         self.drop_evicted();
@@ -159,6 +165,7 @@ impl Disk {
 struct Queued {
     disk: Arc<Disk>,
     weight: u64,
+    _mark: Mark,
 }
 
 impl Drop for Queued {

@@ -53,7 +53,8 @@ impl Store {
                 purges.remember(purge);
             }
         });
-        let disk = Disk::open(root, bounds, Arc::clone(self.purges.clock()), heard)?;
+        let shared = (Arc::clone(self.purges.clock()), Arc::clone(&self.urls));
+        let disk = Disk::open(root, bounds, shared, heard)?;
         self.disk.store(Some(disk));
         Ok(())
     }
@@ -64,11 +65,6 @@ impl Store {
             return true;
         }
         self.entries.peek(key.as_str()).is_some_and(|entry| entry.variants.iter().any(is_newer))
-    }
-
-    /// True if nothing is kept in any tier.
-    pub fn is_empty(&self) -> bool {
-        self.keys() == 0 && self.disk.load().is_none()
     }
 
     /// The disk tier, if there is one.
@@ -87,6 +83,8 @@ impl Store {
         if !disk.may_have(key.as_str()) {
             return None;
         }
+        // Its file may have to leave while it comes up.
+        let mark = self.mark(key);
         let at = self.hasher.hash_one(key.as_str()) as usize % LOOKING;
         let in_turn = tokio::time::timeout(PATIENCE, self.looking.get(at)?.lock()).await;
         let Ok(_in_turn) = in_turn else {
@@ -114,6 +112,7 @@ impl Store {
                     if let Some(object) = pump.run().await.filter(|object| !store.has_newer(&key, object)) {
                         store.put_up(&key, object, now);
                     }
+                    drop(mark);
                 });
                 Some(Below { aged: is_aged(&object), object, place })
             }

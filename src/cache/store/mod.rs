@@ -6,6 +6,7 @@ pub mod flight;
 pub mod object;
 pub mod purge;
 pub mod sharing;
+pub mod urls;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use urls::{Mark, Urls};
 
 /// The most variants of one key; beyond them the oldest goes.
 const MOST_VARIANTS: usize = 64;
@@ -48,18 +50,29 @@ struct Entry {
 }
 
 /// A key as the map holds it, found by its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stored(Arc<Key>);
+#[derive(Debug)]
+struct Stored {
+    key: Arc<Key>,
+    _mark: Mark,
+}
+
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Stored {}
 
 impl Hash for Stored {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.as_str().hash(state);
+        self.key.as_str().hash(state);
     }
 }
 
 impl quick_cache::Equivalent<Stored> for str {
     fn equivalent(&self, key: &Stored) -> bool {
-        self == key.0.as_str()
+        self == key.key.as_str()
     }
 }
 
@@ -68,7 +81,7 @@ struct Weights;
 
 impl Weighter<Stored, Entry> for Weights {
     fn weight(&self, key: &Stored, entry: &Entry) -> u64 {
-        entry.weight + key.0.as_str().len() as u64 + 128
+        entry.weight + key.key.as_str().len() as u64 + 160
     }
 }
 
@@ -78,13 +91,13 @@ struct Leaving(Arc<AtomicU64>);
 
 /// The key that is put in: what it replaces is handed over like what is evicted, and is neither gone nor counted.
 #[derive(Default)]
-struct Putting(Option<Stored>);
+struct Putting(Option<Arc<Key>>);
 
 impl Lifecycle<Stored, Entry> for Leaving {
     type RequestState = Putting;
 
     fn on_evict(&self, putting: &mut Putting, key: Stored, _: Entry) {
-        if putting.0.take_if(|put| *put == key).is_none() {
+        if putting.0.take_if(|put| *put == key.key).is_none() {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -116,6 +129,7 @@ pub struct Store {
     /// What is being fetched.
     pub flights: Flights,
     purges: Arc<Purges>,
+    urls: Arc<Urls>,
     /// There are many purges.
     sweep_due: Notify,
     capacity: AtomicU64,
@@ -170,6 +184,7 @@ impl Store {
             hasher: ahash::RandomState::new(),
             flights: Flights::new(memory / 2),
             purges: Arc::default(),
+            urls: Arc::default(),
             sweep_due: Notify::new(),
             capacity: AtomicU64::new(memory),
             disk: ArcSwapOption::empty(),
@@ -282,8 +297,8 @@ impl Store {
             return;
         }
         let weight = variants.iter().map(|object| object.weight()).sum();
-        let stored = Stored(Arc::clone(key));
-        let mut putting = Putting(Some(stored.clone()));
+        let stored = Stored { key: Arc::clone(key), _mark: self.mark(key) };
+        let mut putting = Putting(Some(Arc::clone(key)));
         let entry = Entry { variants: variants.into(), weight };
         self.entries.insert_with_lifecycle(stored, entry, &mut putting);
     }
@@ -314,6 +329,16 @@ impl Store {
         self.purges.verdict(key.as_str(), object) == Verdict::Gone
     }
 
+    /// Says that something of a key's URL is there, or on its way, until what this returns is dropped.
+    pub fn mark(&self, key: &Key) -> Mark {
+        self.urls.mark(key.url())
+    }
+
+    /// False if nothing of a URL is kept or on its way: what makes it invalid need not be remembered.
+    pub fn may_have(&self, url: &str) -> bool {
+        self.urls.has(url) || self.disk.load().as_ref().is_some_and(|disk| !disk.knows_all())
+    }
+
     /// When something is made: what is purged afterwards reaches it, however long it takes to come.
     pub fn stamp(&self) -> u64 {
         self.purges.stamp()
@@ -325,7 +350,7 @@ impl Store {
         self.entries.retain(|key, entry| {
             // Each answer remembers that it was looked at.
             entry.variants.iter().fold(false, |any, object| {
-                let is_kept = self.purges.verdict(key.0.as_str(), object) != Verdict::Gone;
+                let is_kept = self.purges.verdict(key.key.as_str(), object) != Verdict::Gone;
                 if is_kept {
                     object.checked.fetch_max(upto, Ordering::AcqRel);
                 }

@@ -506,3 +506,33 @@ async fn purges_and_removals_reach_both_tiers() {
     third.set_disk(None).unwrap();
     assert!(below(&third, &keys[4]).await.is_none());
 }
+
+#[test]
+fn it_is_known_of_which_urls_there_is_something() {
+    let store = Store::new(ByteSize::mib(4));
+    let (request, url) = (HeaderMap::new(), "https://a/x");
+    let (one, tenants) = (key(url), Arc::new(Key::from_text(&format!("{url}\ntenant\nroute")).unwrap()));
+    assert!(!store.may_have(url));
+    let coming = store.mark(&one);
+    assert!(store.may_have(url) && !store.may_have("https://a/y"));
+    for _ in 0..3 {
+        store.put(&one, object(&store, &[], &request, b"one"), NOW);
+    }
+    store.put(&tenants, object(&store, &[], &request, b"another"), NOW);
+    drop(coming);
+    let Found::Object { object: first, .. } = store.find(one.as_str(), &request) else {
+        panic!("it is kept")
+    };
+    store.replace(&one, &first, None);
+    assert!(store.may_have(url), "there is the tenant's");
+    drop(store.purge(&Purge { target: Target::Host("a".into()), soft: false }));
+    store.sweep();
+    assert!(!store.may_have(url));
+    // What has to leave for want of room is not there any more.
+    let urls: Vec<String> = (0..1000).map(|number| format!("https://b/{number}")).collect();
+    for url in &urls {
+        store.put(&key(url), object(&store, &[], &request, &[7; 16 << 10]), NOW);
+    }
+    assert!(store.keys() < urls.len());
+    assert_eq!(urls.iter().filter(|url| store.may_have(url)).count(), store.keys());
+}

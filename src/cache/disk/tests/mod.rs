@@ -66,7 +66,7 @@ struct Tier {
 impl Tier {
     fn open(root: &Path, bounds: Bounds) -> Self {
         let clock = Arc::<Clock>::default();
-        let disk = Disk::open(root, bounds, Arc::clone(&clock), Box::new(|_| {})).unwrap();
+        let disk = Disk::open(root, bounds, (Arc::clone(&clock), Arc::default()), Box::new(|_| {})).unwrap();
         Self { disk, clock, budget: Arc::new(Budget::new(64 << 20)) }
     }
 

@@ -13,6 +13,7 @@ use crate::cache::store::Store;
 use crate::cache::store::body::{End, Filling, Follower, Writer};
 use crate::cache::store::flight::{Failure, Seat, Stage};
 use crate::cache::store::object::{self, Body, Object};
+use crate::cache::store::urls::Mark;
 use crate::listen::ConnInfo;
 use crate::policy::cache::Settings;
 use crate::policy::context::PolicyContext;
@@ -56,6 +57,8 @@ pub(super) struct Order {
     pub(super) known: Option<Arc<Object>>,
     store: Arc<Store>,
     key: Arc<Key>,
+    /// What makes it invalid while it comes is remembered.
+    _mark: Mark,
     flight_key: Vec<u8>,
     personal: bool,
     directives: RequestDirectives,
@@ -95,6 +98,7 @@ impl Order {
             known: None,
             store: Arc::clone(&guest.store),
             key: Arc::clone(&guest.key),
+            _mark: guest.store.mark(&guest.key),
             flight_key,
             personal: guest.personal,
             directives: guest.directives.clone(),

@@ -55,14 +55,14 @@ pub(super) async fn by_method(
 /// Makes invalid what an answer to an unsafe method leaves of no use: its target, and what it names of the
 /// same origin (RFC 9111 section 4.4).
 pub fn invalidate(request: &RequestHeader, answer: &ResponseHeader, visit: &Visit) {
-    if !update::invalidates(&request.method, answer.status)
-        || visit.store.is_empty()
-        || visit.key.url().len() > super::LONGEST_URL
-    {
+    if !update::invalidates(&request.method, answer.status) || visit.key.url().len() > super::LONGEST_URL {
         return;
     }
     let target = visit.key.url();
     let purge = |url: &str| {
+        if !visit.store.may_have(url) {
+            return;
+        }
         // In force at once; it is written while the answer is on its way.
         drop(visit.store.purge(&Purge { target: Target::Url(url.into()), soft: false }));
     };
