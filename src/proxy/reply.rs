@@ -26,6 +26,10 @@ const READ_AWAY: u64 = 64 << 10;
 /// How long reading it away may take.
 const READ_AWAY_TIME: Duration = Duration::from_millis(500);
 
+/// What is written at once to a stream of HTTP/2, which has a time for each write whatever its length, or goes through
+/// a policy, which does it in one go.
+const SMALL: usize = 64 << 10;
+
 /// When to come again after a 503 that knows no better, in seconds.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
@@ -145,6 +149,22 @@ impl Part {
 }
 
 impl Content {
+    /// The same in small pieces, where it is there as a whole.
+    fn in_small_pieces(self) -> Self {
+        let pieces = match self {
+            Self::Whole(whole, 0) if whole.pieces().iter().any(|piece| piece.len() > SMALL) => {
+                whole.pieces().to_vec().into_iter()
+            }
+            Self::Pieces(pieces) => pieces,
+            content => return content,
+        };
+        let cut = |piece: Bytes| {
+            let starts = (0..piece.len()).step_by(SMALL);
+            starts.map(move |from| piece.slice(from..piece.len().min(from + SMALL)))
+        };
+        Self::Pieces(pieces.flat_map(cut).collect::<Vec<_>>().into_iter())
+    }
+
     /// The next piece; none at the end.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let broken = || Error::explain(ErrorType::ReadError, "the answer broke off").into_up();
@@ -198,6 +218,9 @@ pub(super) async fn send_kept(
     settle_request_body(session).await;
     if bodiless || session.req_header().method == Method::HEAD {
         return session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await.map(drop);
+    }
+    if session.is_http2() || cx.policy.watches_answer {
+        content = content.in_small_pieces();
     }
     session.write_response_header(Box::new(head), false).await?;
     loop {

@@ -7,8 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// Bodies are kept, and sent, in pieces of about this size.
-const PIECE: usize = 64 << 10;
+/// Bodies are kept, and sent, in pieces of up to this size. Each write of a piece ends in a segment that is not full,
+/// and may wake its reader: in pieces of 64 KiB a MiB costs three times as much of the kernel's time.
+const PIECE: usize = 1 << 20;
+
+/// Larger ones stay in the pieces in which they came, if those are not small: to put them together is a copy that holds
+/// up a worker.
+const LARGEST_JOINED: u64 = 8 << 20;
+
+/// Pieces of such a size are not small.
+const NOT_SMALL: u64 = 32 << 10;
 
 /// How many pieces of what will not be kept wait for the slowest reader.
 const WINDOW: usize = 16;
@@ -27,7 +35,8 @@ impl Whole {
     /// Of these pieces, put together where they are small.
     pub fn new(pieces: &[Bytes]) -> Self {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let is_dense = pieces.len() <= 1 || length / pieces.len() as u64 >= PIECE as u64 / 2;
+        let least = if length > LARGEST_JOINED { NOT_SMALL } else { PIECE as u64 / 2 };
+        let is_dense = pieces.len() <= 1 || length / pieces.len() as u64 >= least;
         if is_dense {
             return Self { pieces: pieces.into(), length };
         }

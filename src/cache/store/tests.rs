@@ -204,7 +204,7 @@ async fn all_follow_one_writer_from_its_first_byte() {
 async fn who_reads_slowly_keeps_nothing_from_being_fetched() {
     let budget = Arc::new(Budget::new(1 << 20));
     // Once in pieces that are kept as they are, and once in such that are put together.
-    for (size, count) in [(64 << 10, 8), (1000, 300)] {
+    for (size, count) in [(512 << 10, 2), (1000, 300)] {
         let filling = Arc::new(Filling::new(None, 1 << 20, Arc::clone(&budget)));
         let mut slow = [0, 1, count / 2].map(|already| (already, filling.follow().unwrap(), Vec::new()));
         let mut sent = Vec::new();
@@ -535,4 +535,24 @@ fn it_is_known_of_which_urls_there_is_something() {
     }
     assert!(store.keys() < urls.len());
     assert_eq!(urls.iter().filter(|url| store.may_have(url)).count(), store.keys());
+}
+
+/// A piece is written by one call: a body of a MiB is one, however it came, and a larger one is none that is put together
+/// for long.
+#[test]
+fn bodies_are_kept_in_few_pieces() {
+    for (length, came_in, pieces) in [
+        (1 << 20, 65_536, 1),
+        (1 << 20, 1000, 1),
+        (1 << 20, 1 << 20, 1),
+        (3 << 20, 65_536, 3),
+        (9 << 20, 65_536, 144),
+        (9 << 20, 1000, 9),
+    ] {
+        let body: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let came: Vec<Bytes> = body.chunks(came_in).map(Bytes::copy_from_slice).collect();
+        let whole = Whole::new(&came);
+        assert_eq!((whole.pieces().len(), whole.length()), (pieces, length as u64), "{length} in {came_in}");
+        assert!(whole.pieces().concat() == body, "{length} in {came_in}");
+    }
 }
