@@ -23,7 +23,7 @@ import time
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "compare"))
-from machine import Processes, free_ports  # noqa: E402
+from machine import Processes, free_ports, tree  # noqa: E402
 from world import LOAD_CORE, Authority, h2load_says, nginx, until, wrk_says  # noqa: E402
 
 class Names(threading.Thread):
@@ -120,6 +120,10 @@ class World:
         flags = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.place.folder)]
         self.start("redis", ["redis-server", *flags], port)
 
+    def barred(self):
+        """Attempts that the retry budget did not allow."""
+        return sum(map(float, re.findall(r"^tollgate_retries_barred_total\S* (\S+)", self.admin("/metrics"), re.M)))
+
     def signal(self, name, number):
         os.kill(self.by_name[name].pid, number)
 
@@ -209,6 +213,15 @@ def disturbances(world, seconds, may_mount):
         time.sleep(pause)
         world.origin(0)
 
+    def kill_one():
+        master = world.by_name["origin-0"]
+        # With its worker, which has the connections: without its master it would go on.
+        for pid in tree(master.pid):
+            os.kill(pid, signal.SIGKILL)
+        master.wait()
+        time.sleep(pause)
+        world.origin(0)
+
     def reload_both():
         for at in (0, 1):
             world.signal(f"origin-{at}", signal.SIGHUP)
@@ -261,6 +274,7 @@ def disturbances(world, seconds, may_mount):
 
     yield "nothing", "/pair", True, lambda: None
     yield "one of two origins restarts", "/pair", True, restart_one
+    yield "one of two origins is killed and comes back", "/pair", True, kill_one
     yield "both origins reload (nginx, SIGHUP)", "/pair", True, reload_both
     yield "all origins are away", "/pair", False, lose_both
     yield "a name's address changes, then the old one goes", "/named", True, move_name
@@ -299,7 +313,10 @@ def main():
                 for what, path, none_may_fail, disturb in disturbances(world, seconds, may_mount):
                     if only not in what:
                         continue
+                    before = world.barred()
                     counts, said = under_load(place, path, seconds, disturb)
+                    if barred := world.barred() - before:
+                        said = "; ".join(filter(None, [said, f"retries beyond the budget: {barred:.0f}"]))
                     cells = " | ".join(f"{asked:,} | {failed:,}" for asked, failed in counts)
                     print(f"| {what} | {cells} | {said} |", flush=True)
                     if none_may_fail and any(failed for _, failed in counts):

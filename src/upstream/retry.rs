@@ -46,6 +46,13 @@ impl Retries {
         }
         Some(further)
     }
+
+    /// Takes a further attempt from what there is over time alone, however many are under way; none where the share is
+    /// nothing. `requests` are all that the upstream has had.
+    pub fn spend_over_time(&self, requests: u64, now: Instant) -> bool {
+        let share = self.config.budget.fraction();
+        share > 0.0 && self.budget.0.lock().take(share, requests, now)
+    }
 }
 
 impl RetryRules<'_> {
@@ -171,8 +178,7 @@ impl Budget {
                 return false;
             }
         }
-        let bucket = spent.bucket.get_or_insert(Bucket { tokens: SAVED, requests: load.requests, at: now });
-        if !bucket.take(share, load.requests, now) {
+        if !spent.take(share, load.requests, now) {
             return false;
         }
         if at_once.is_some() {
@@ -180,6 +186,13 @@ impl Budget {
             spent.waiting += 1;
         }
         true
+    }
+}
+
+impl Spent {
+    /// Takes a token, if there is one.
+    fn take(&mut self, share: f64, requests: u64, now: Instant) -> bool {
+        self.bucket.get_or_insert(Bucket { tokens: SAVED, requests, at: now }).take(share, requests, now)
     }
 }
 
@@ -320,6 +333,19 @@ mod tests {
             let spent = upstream.budget.0.lock();
             prop_assert_eq!((spent.under_way, spent.waiting), (0, 0), "all is given back");
         }
+    }
+
+    #[test]
+    fn what_is_spent_over_time_is_not_bounded_by_what_is_under_way() {
+        let now = Instant::now();
+        let taken = |upstream: &Retries| (0..200).filter(|_| upstream.spend_over_time(1000, now)).count();
+        let upstream = rules("{ budget: 20%, at_once: 0 }");
+        assert_eq!(taken(&upstream), 100);
+        assert!(
+            upstream.spend(None, Traffic { requests: 1000, active: 1000 }, now).is_none(),
+            "it is one bucket"
+        );
+        assert_eq!(taken(&rules("{ budget: 0%, at_once: 3 }")), 0);
     }
 
     #[test]

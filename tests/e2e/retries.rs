@@ -86,6 +86,48 @@ fn an_endpoint_that_refuses_connections_costs_no_request_and_no_budget() {
     assert_eq!(count("barred_total"), 0.0);
 }
 
+/// An endpoint that has twenty requests in hand ends, as one does that is killed, and then refuses connections.
+#[test]
+fn what_an_endpoint_that_ends_had_in_hand_is_anothers() {
+    for (settings, well) in [("", 40), ("budget: 0%, at_once: 0", 20)] {
+        let end = Arc::<AtomicBool>::default();
+        let ends = Arc::clone(&end);
+        let first = Origin::start(move |_, _| {
+            wait_until("it ends", || ends.load(Ordering::SeqCst));
+            false
+        });
+        let second = Origin::saying("second");
+        let gateway = Gateway::start(&format!(
+            "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
+             listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+             upstreams: {{ origin: {{ endpoints: ['{}', '{}'], balance: round_robin, retry: {{ {settings} }} }} }}\n\
+             routes: {{ all: {{ to: origin }} }}\n",
+            first.address(),
+            second.address()
+        ));
+        let mut clients: Vec<Client> = (0..40)
+            .map(|_| {
+                let mut client = Client::new(gateway.web());
+                client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+                client
+            })
+            .collect();
+        wait_until("all are under way", || (first.received().len(), second.received().len()) == (20, 20));
+        end.store(true, Ordering::SeqCst);
+        let statuses: Vec<u16> = clients.iter_mut().map(|client| client.read(false).status).collect();
+        assert_eq!(
+            statuses.iter().filter(|status| **status == 200).count(),
+            well,
+            "{settings}: {statuses:?}"
+        );
+        assert_eq!(
+            statuses.iter().filter(|status| **status == 502).count(),
+            40 - well,
+            "{settings}: {statuses:?}"
+        );
+    }
+}
+
 #[test]
 fn the_last_answer_is_the_clients() {
     let first = failing("503 Service Unavailable", "");

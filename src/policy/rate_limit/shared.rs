@@ -182,7 +182,40 @@ impl Shared {
     }
 }
 
-/// Microseconds, to the tick.
+/// Microseconds, to a ten-thousandth: in whole numbers, for of a decision in Redis a third was the printing of three
+/// floating-point numbers.
 fn micros(ticks: Ticks) -> String {
-    format!("{:.4}", ticks as f64 / (1000 * TICKS) as f64)
+    const MICRO: Ticks = 1000 * TICKS;
+    const PARTS: Ticks = 10_000;
+    let parts = (ticks % MICRO * PARTS + MICRO / 2) / MICRO;
+    let (whole, parts) = (ticks / MICRO + parts / PARTS, parts % PARTS);
+    if parts == 0 { whole.to_string() } else { format!("{whole}.{parts:04}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn microseconds_are_written_to_a_ten_thousandth(ticks in 0..Ticks::MAX) {
+            let text = micros(ticks);
+            let (whole, parts) = text.split_once('.').unwrap_or((&text, "0000"));
+            prop_assert_eq!(parts.len(), 4);
+            let parts: u128 = format!("{whole}{parts}").parse().expect("digits alone");
+            let exact = u128::from(ticks) * 10_000;
+            prop_assert!(exact.abs_diff(parts * 16_000) <= 8_000, "{} for {}", text, ticks);
+        }
+    }
+
+    #[test]
+    fn what_is_even_is_written_short_and_what_is_nearly_one_more_as_one_more() {
+        assert_eq!(micros(0), "0");
+        assert_eq!(micros(16_000), "1");
+        assert_eq!(micros(24_000), "1.5000");
+        assert_eq!(micros(15_999), "0.9999");
+        assert_eq!(micros(31_999), "1.9999");
+        assert_eq!(micros(Ticks::MAX), "1152921504606846.9760");
+    }
 }

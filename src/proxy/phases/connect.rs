@@ -216,7 +216,7 @@ pub fn failed(cx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
     cx.note_attempt(true);
     cx.exchange.failure = Some(Condition::Connect);
     let is_refused = *error.etype() == ErrorType::ConnectRefused;
-    let more = (is_refused && retry::plan_elsewhere(cx))
+    let more = (is_refused && retry::plan_elsewhere(cx, Condition::Connect))
         || retry::plan(cx, Condition::Connect, None)
         || fallback::switch(cx, Condition::Connect, retry::FAILED).is_some();
     error.set_retry(more);

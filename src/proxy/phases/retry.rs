@@ -53,19 +53,27 @@ const fn attempts(cx: &RequestContext) -> u8 {
     cx.exchange.attempts.saturating_sub(cx.exchange.before.saturating_add(cx.exchange.renewals))
 }
 
-/// Plans another attempt after an endpoint has refused the connection, at once and at no budget's expense, if there is
-/// an endpoint that has not been tried: nobody has done any work for this request, so nothing is multiplied. Without
-/// this, one of two endpoints that restarts would cost requests, as half of all cannot be had from a budget.
-pub fn plan_elsewhere(cx: &mut RequestContext) -> bool {
+/// Plans another attempt at once, if there is an endpoint that has not been tried, after a failure that is of one
+/// endpoint alone. None has more than one such failure of a request, and nothing waits for long:
+///
+/// - one that refuses the connection (`connect`) has done no work, so that nothing is multiplied: that costs no budget;
+/// - one whose connection breaks (`reset`) may have: that costs the budget over time. What is under way does not bound
+///   it, for all that an endpoint has in hand breaks with it, and of that a share would not be enough.
+///
+/// Without this, one of two endpoints that restarts would cost requests.
+pub fn plan_elsewhere(cx: &mut RequestContext, failure: Condition) -> bool {
     let (Some(at), Some(route)) = (cx.exchange.upstream, cx.route()) else { return false };
-    let (upstream, _) = &cx.snapshot.upstreams[at];
+    let (upstream, metrics) = &cx.snapshot.upstreams[at];
     let rules = upstream.retries.with(&route.retry);
-    if attempts(cx) >= rules.attempts() || !rules.wants(Condition::Connect) || cx.left().is_zero() {
+    if attempts(cx) >= rules.attempts() || !rules.wants(failure) || cx.left().is_zero() {
         return false;
     }
     let failed = cx.exchange.choice.take();
     cx.exchange.tried.extend(failed.map(|choice| choice.endpoint().clone()));
-    cx.exchange.choice = upstream.choose_untried(cx.exchange.hint, &cx.exchange.tried);
+    let untried = upstream.choose_untried(cx.exchange.hint, &cx.exchange.tried);
+    cx.exchange.choice = untried.filter(|_| {
+        failure == Condition::Connect || upstream.retries.spend_over_time(metrics.requests(), Instant::now())
+    });
     cx.exchange.choice.is_some()
 }
 
@@ -100,7 +108,8 @@ pub fn after_error(session: &Session, error: &Error, cx: &mut RequestContext, re
 
 fn broke_off(cx: &mut RequestContext, failure: Condition, code: &'static str, is_safe: bool) -> bool {
     cx.exchange.failure = Some(failure);
-    is_safe && (plan(cx, failure, None) || fallback::switch(cx, failure, code).is_some())
+    let elsewhere = is_safe && failure == Condition::Reset && plan_elsewhere(cx, failure);
+    elsewhere || is_safe && (plan(cx, failure, None) || fallback::switch(cx, failure, code).is_some())
 }
 
 /// An answer that is thrown away, as the error that begins another attempt; none if it is the

@@ -24,7 +24,8 @@ pub struct Retry {
     pub retry_after: Duration,
     /// How many further attempts there may be for all requests to this upstream together, so that
     /// what is overloaded is not asked twice as often: this share of the requests that are under way, at any
-    /// moment; and of all requests over time, besides 100 saved up and one a second. Default 20%.
+    /// moment; and of all requests over time, besides 100 saved up and one a second. A connection that breaks costs the
+    /// latter alone while there is an endpoint that has not been tried. Default 20%.
     pub budget: Percent,
     /// How many further attempts may be under way in any case, where `budget` of the requests under way is fewer;
     /// 0 to 1000. Default 3.
