@@ -33,7 +33,6 @@ use pingora_core::connectors::TransportConnector;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
-use pingora_proxy::HttpProxy;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -249,9 +248,7 @@ fn assemble(
         current: Arc::clone(&in_force.current),
         access_log: Arc::clone(&in_force.access_log),
     });
-    let mut proxy = HttpProxy::new(gateway, Arc::clone(&server.configuration));
-    proxy.server_options = Some(crate::proxy::app::server_options());
-    proxy.handle_init_modules();
+    let app = App::new(gateway, &server.configuration);
 
     let (stop, stopped) = watch::channel(Stop::No);
     let (reloads, requests) = mpsc::channel(16);
@@ -269,8 +266,8 @@ fn assemble(
     let retained = Arc::clone(&reloader.compiler.retained);
     let admin = admin(in_force, &handle, (&reloader.status, &retained));
     let (armed, is_armed) = watch::channel(0);
-    let public = listen::Service::new("public", in_force.listeners.clone(), Arc::new(App::new(proxy)))
-        .observed_by(unseen);
+    let public =
+        listen::Service::new("public", in_force.listeners.clone(), Arc::new(app)).observed_by(unseen);
     server.add_service(public);
     server.add_service(listen::Service::new("admin", in_force.admin.clone(), Arc::new(admin)).threads(1));
     let reloads = Reloads::new(reloader, requests, (signals, supervisor.clone(), armed.clone()));

@@ -221,6 +221,12 @@ const MISTAKES: &[(&str, &str)] = &[
     ("retry_twice", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { on: [503, 503] } }\n"),
     ("backoff", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 25ms } }\n"),
     ("backoff_backwards", "upstreams:\n  a: { endpoints: [127.0.0.1:1], retry: { backoff: 2s..1s } }\n"),
+    (
+        "hedges",
+        "upstreams:\n  a: { endpoints: [127.0.0.1:1, 127.0.0.1:2], hedge: { after: 0s, at_once: 1001 }, balance: { sticky: { cookie: c } } }\n  \
+         b: { endpoints: [127.0.0.1:1], hedge: { after: 15s } }\n",
+    ),
+    ("hedge_field", "upstreams:\n  a: { endpoints: [127.0.0.1:1, 127.0.0.1:2], hedge: { shares: 5% } }\n"),
     ("budget_is_the_upstreams", "routes:\n  a: { retry: { budget: 5% }, to: { echo: {} } }\n"),
     ("endpoint_port_zero", "upstreams:\n  a: { endpoints: [127.0.0.1:0] }\n"),
     ("split_of_nothing", "routes:\n  a: { to: { split: { weights: {} } } }\n"),

@@ -723,6 +723,16 @@ const EXAMPLES: &[Example] = &[
         )],
     ),
     example("health.yaml", &[ask("web", "GET /a", 200, &["origin 910", "GET /a"])]),
+    Example {
+        name: "hedge.yaml",
+        asks: &[ask("web", "GET /a", 200, &["origin 910"]), ask("web", "GET /quick", 200, &["origin 910"])],
+        more: |gateway| {
+            let count = |outcome| {
+                gateway.metric(&format!("tollgate_hedges_total{{upstream=\"search\",outcome=\"{outcome}\"}}"))
+            };
+            wait_until("it went to both", || count("won") + count("lost") >= 1.0);
+        },
+    },
     example(
         "hosts-signed-urls.yaml",
         &[

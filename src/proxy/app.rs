@@ -2,6 +2,7 @@
 //! never saw.
 
 use super::Gateway;
+use super::hedge::Hedger;
 use super::stream::Watch;
 use crate::listen::{ConnInfo, Unseen};
 use crate::telemetry::access_log::Record;
@@ -9,19 +10,42 @@ use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::services::listening::Service;
+use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The proxy, with an end to each HTTP/2 stream (`stream`).
-pub struct App(Arc<HttpProxy<Gateway>>);
+pub struct App(Arc<HttpProxy<Gateway, Hedger>>);
 
 impl App {
-    /// Around this proxy.
-    pub fn new(proxy: HttpProxy<Gateway>) -> Self {
-        Self(Arc::new(proxy))
+    /// A proxy around this gateway.
+    pub fn new(gateway: Gateway, conf: &Arc<ServerConf>) -> Self {
+        let service = ProxyServiceBuilder::new(conf, gateway)
+            .server_options(server_options())
+            // No client speaks a protocol of its own.
+            .custom(Hedger::new(conf), Arc::new(|_, _, _| Box::pin(async { None })))
+            .build();
+        Self(Arc::new(taken_out(service)))
     }
+}
+
+/// The proxy of a service that is never started. Pingora makes a proxy with a connector of one's own only inside
+/// of a service, and lends it, where `listen` needs it by value.
+#[expect(unsafe_code, reason = "Pingora lends what it would give to nobody else")]
+#[expect(
+    clippy::expect_used,
+    reason = "a service loses its application only when it starts, and this one is new"
+)]
+fn taken_out(service: Service<HttpProxy<Gateway, Hedger>>) -> HttpProxy<Gateway, Hedger> {
+    let service = ManuallyDrop::new(service);
+    let proxy = service.app_logic().expect("a new service has its application");
+    // SAFETY: the proxy is moved out of a service that is neither used nor dropped after this, so that it has one
+    // owner as before. What else the service holds (its name, an empty list of listeners) stays behind, once a process.
+    unsafe { std::ptr::read(proxy) }
 }
 
 impl HttpServerApp for App {

@@ -1,5 +1,6 @@
 //! What is known of a request. Each part is filled in one phase.
 
+use super::hedge::Planned;
 use super::phases::cache::{Fill, Visit};
 use super::phases::hold::Held;
 use super::stream::{self, Watched};
@@ -83,6 +84,8 @@ pub struct Exchange {
     pub noted: bool,
     /// What of the request decides about its endpoint.
     pub hint: Option<u64>,
+    /// How it goes to a second endpoint, if it may.
+    pub hedge: Option<Planned>,
     /// Endpoints that failed.
     pub tried: Vec<Arc<Endpoint>>,
     /// Attempts begun.

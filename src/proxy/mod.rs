@@ -3,6 +3,7 @@
 
 pub mod app;
 mod context;
+mod hedge;
 mod phases;
 mod reply;
 mod stream;
@@ -86,7 +87,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         cx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
-        phases::connect::peer(session.req_header(), cx).await
+        phases::connect::exchange(session, cx).await
     }
 
     fn fail_to_connect(

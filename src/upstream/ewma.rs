@@ -31,6 +31,14 @@ impl PeakEwma {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
     }
 
+    /// No answer came within so many microseconds, and none is waited for any more: it would have taken longer.
+    pub fn left(&self, micros: u64, now: u64) {
+        let took = micros.clamp(1, u64::from(u32::MAX)) as f64;
+        let update = |word: u64| (took > unpack(word).0).then(|| pack(took, now));
+        // What is no longer than the average says nothing.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+    }
+
     /// What one more request costs with so many in flight; the less the better.
     pub fn cost(&self, in_flight: u64, now: u64) -> f64 {
         let (average, at) = unpack(self.0.load(Ordering::Relaxed));
@@ -67,6 +75,8 @@ mod tests {
         assert_eq!((ewma.cost(0, 0), ewma.cost(3, 0)), (1000.0, 4000.0));
         ewma.note(50_000, 100);
         assert_eq!(ewma.cost(0, 100), 50_000.0);
+        ewma.left(49_999, 150);
+        assert_eq!(ewma.cost(0, 100), 50_000.0, "it may be as quick as ever");
         ewma.note(1000, 200);
         let falling = ewma.cost(0, 200);
         assert!((49_000.0..50_000.0).contains(&falling), "{falling}");
@@ -74,7 +84,8 @@ mod tests {
             ewma.note(1000, now);
         }
         assert!((1000.0..1300.0).contains(&ewma.cost(0, 60_200)), "{}", ewma.cost(0, 60_200));
-        ewma.note(1_000_000, 60_300);
+        ewma.left(1_000_000, 60_300);
+        assert_eq!(ewma.cost(0, 60_300), 1_000_000.0);
         assert!(ewma.cost(0, 160_300) < 100.0, "time alone forgets, so that it is tried again");
     }
 }

@@ -158,9 +158,7 @@ impl Guard {
         if let Some(rules) = &self.each
             && endpoint.state.breaker.note(rules, of_endpoint, told, now)
         {
-            self.known.opened.fetch_add(1, Ordering::Relaxed);
-            let (name, label) = (&self.name, &endpoint.label);
-            log::warn!("breaker open upstream={name} endpoint={label} open_for_ms={}", rules.open_for);
+            self.opened(endpoint, rules);
         }
         if self.times && !outcome.failed {
             let micros = u64::try_from(outcome.took.as_micros()).unwrap_or(u64::MAX);
@@ -182,6 +180,31 @@ impl Guard {
         if let Some(rate) = &passive.rate {
             self.compare(set, &passive.rules, rate, now);
         }
+    }
+
+    /// Notes that an attempt was left before an answer came, after this long: another one answered. That is no
+    /// failure, and no success. It tells how slow the endpoint is at least.
+    pub(super) fn note_left(&self, choice: &mut Choice, took: Duration) {
+        let now = self.now();
+        let took_ms = millis(took);
+        if self.times {
+            choice.endpoint().state.ewma.left(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), now);
+        }
+        let Some(rules) = &self.each else { return };
+        if rules.slow.is_none_or(|(after, _)| took_ms < after) {
+            return;
+        }
+        let pass = choice.told().unwrap_or(Pass::Usual);
+        let endpoint = choice.endpoint();
+        if endpoint.state.breaker.note(rules, pass, (false, took_ms), now) {
+            self.opened(endpoint, rules);
+        }
+    }
+
+    fn opened(&self, endpoint: &Endpoint, rules: &breaker::Rules) {
+        self.known.opened.fetch_add(1, Ordering::Relaxed);
+        let (name, label) = (&self.name, &endpoint.label);
+        log::warn!("breaker open upstream={name} endpoint={label} open_for_ms={}", rules.open_for);
     }
 
     fn eject(&self, endpoint: &Endpoint, set: &EndpointSet, rules: &ejection::Rules, now: u64, why: &str) {

@@ -8,6 +8,7 @@ mod endpoint;
 pub mod ewma;
 mod guard;
 pub mod health;
+mod hedge;
 mod key;
 mod live;
 mod maker;
@@ -20,6 +21,7 @@ mod tls;
 
 pub use endpoint::{Choice, Endpoint, EndpointState};
 pub use guard::{Call, Outcome};
+pub use hedge::Hedges;
 pub use key::Asking;
 pub use live::Now;
 pub use set::EndpointSet;
@@ -56,6 +58,8 @@ pub struct Upstream {
     pub timeouts: model::Timeouts,
     /// When a request is tried again.
     pub retries: Retries,
+    /// When a second endpoint is asked as well, if it ever is.
+    pub hedges: Option<Hedges>,
     key: Key,
     endpoints: Endpoints,
     /// What keeps requests from an endpoint, unless too few are healthy.
@@ -127,6 +131,9 @@ impl Upstream {
                 &config.retry,
                 retained.get_or(StableId::new("retries", name), Default::default),
             ),
+            hedges: config.hedge.as_ref().map(|hedge| {
+                Hedges::new(hedge, retained.get_or(StableId::new("hedges", name), Default::default))
+            }),
             key: Key::new(&config.balance),
             endpoints,
             closed: if monitor.is_some() { DRAINING | UNHEALTHY } else { DRAINING },
@@ -258,6 +265,11 @@ impl Upstream {
             gate.note(rules, outcome.took, outcome.failed);
         }
         self.guard.note(choice, &self.endpoints.load(), call, outcome);
+    }
+
+    /// Notes that an attempt was left after this long, before an answer came, as another one answered.
+    pub fn note_left(&self, choice: &mut Choice, took: Duration) {
+        self.guard.note_left(choice, took);
     }
 
     /// What its breaker is, and how often it opened; none where it has none.

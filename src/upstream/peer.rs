@@ -6,7 +6,7 @@ use crate::config::model::{route::RouteTimeouts, upstream as model};
 use crate::values::{EndpointAddress, Problem};
 use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
-use pingora_core::protocols::tls::CaType;
+use pingora_core::protocols::tls::{CaType, CustomALPN};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions, Scheme};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -136,6 +136,38 @@ pub fn for_attempt(
     options.write_timeout = bound(route.write, options.write_timeout);
     peer
 }
+
+/// Marks the peer of an attempt that may be hedged: Pingora leaves it to the connector of hedged requests.
+///
+/// Its real protocol goes by the name of one that nobody speaks. Its connections are told apart from those of
+/// Pingora's own pool, which it would look into first.
+pub fn mark_hedged(peer: &mut HttpPeer) {
+    let name = match peer.options.alpn {
+        ALPN::H2 => HEDGED_HTTP2,
+        ALPN::H2H1 => HEDGED_AUTO,
+        _ => HEDGED_HTTP1,
+    };
+    peer.options.alpn = ALPN::Custom(CustomALPN::new(name.to_vec()));
+    peer.group_key = !peer.group_key;
+}
+
+/// The peer as it was before [`mark_hedged`].
+pub fn unmark_hedged(peer: &HttpPeer) -> HttpPeer {
+    let mut peer = peer.clone();
+    if let ALPN::Custom(name) = &peer.options.alpn {
+        peer.options.alpn = match name.protocol() {
+            HEDGED_HTTP2 => ALPN::H2,
+            HEDGED_AUTO => ALPN::H2H1,
+            _ => ALPN::H1,
+        };
+        peer.group_key = !peer.group_key;
+    }
+    peer
+}
+
+const HEDGED_HTTP1: &[u8] = b"hedged-h1";
+const HEDGED_HTTP2: &[u8] = b"hedged-h2";
+const HEDGED_AUTO: &[u8] = b"hedged-auto";
 
 /// The peer for a probe that may take this long.
 pub fn for_probe(endpoint: &Endpoint, time: Duration) -> Box<HttpPeer> {

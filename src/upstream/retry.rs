@@ -117,6 +117,20 @@ pub struct Further {
 }
 
 impl Further {
+    /// One that is begun at once, beside the attempt that is under way; none if the budget has none.
+    pub(super) fn beside(
+        budget: &Arc<Budget>,
+        (share, at_once): (f64, u16),
+        load: Traffic,
+        now: Instant,
+    ) -> Option<Self> {
+        budget.spend(share, Some(at_once), load, now).then(|| {
+            let mut further = Self { budget: Arc::clone(budget), waits: true };
+            further.begin();
+            further
+        })
+    }
+
     /// The next attempt begins.
     pub fn begin(&mut self) {
         if std::mem::take(&mut self.waits) {

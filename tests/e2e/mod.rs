@@ -25,6 +25,7 @@ mod forward;
 mod forwarding;
 mod grpc;
 mod health;
+mod hedges;
 mod http2_bodies;
 mod identity;
 mod introspection;

@@ -56,6 +56,11 @@ impl Exchange {
         self.answer.send_reset(reason);
     }
 
+    /// Waits until the gateway has reset the stream.
+    pub async fn is_reset(&mut self) -> h2::Reason {
+        std::future::poll_fn(|cx| self.answer.poll_reset(cx)).await.expect("the connection has ended")
+    }
+
     /// Does something with the connection.
     pub fn connection(&self, fate: Fate) {
         let _ = self.fate.send(fate);

@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::config::model::fallback::Fallback;
 use crate::config::model::route::{Route, Target};
 use crate::config::model::upstream::{
-    Balance, Breaker, Condition, Discover, HashKey, HostRewrite, Limits, PassiveHealth, Probe, Protocol,
-    SameSite, StickyCookie, Tls, Upstream, Verify,
+    Balance, Breaker, Condition, Discover, HashKey, Hedge, HostRewrite, Limits, PassiveHealth, Probe,
+    Protocol, SameSite, StickyCookie, Tls, Upstream, Verify,
 };
 use crate::values::{ConfigPath, Duration, EndpointAddress, Name, Percent, Problem};
 use std::collections::HashMap;
@@ -89,6 +89,33 @@ fn upstream(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
     number(upstream.retry.attempts.into(), (1, 16), &at, "attempts", findings);
     number(upstream.retry.at_once.into(), (0, 1000), &at, "at_once", findings);
     conditions(&upstream.retry.on, &at.key("on"), findings);
+    if let Some(rules) = &upstream.hedge {
+        hedge(rules, upstream, &path.key("hedge"), findings);
+    }
+}
+
+fn hedge(hedge: &Hedge, upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {
+    some_time(hedge.after, path, "after", findings);
+    number(hedge.at_once.into(), (0, 1000), path, "at_once", findings);
+    if matches!(upstream.balance, Balance::Sticky(_)) {
+        let problem = Problem::new("a client that is kept at one endpoint cannot be answered by another")
+            .remedy("take `hedge` away, or balance otherwise");
+        findings.error(path.clone(), problem);
+    }
+    if upstream.discover.is_none() && upstream.endpoints.iter().filter(|it| it.weight > 0).count() < 2 {
+        let problem = Problem::new("there is no second endpoint, so no request is hedged")
+            .remedy("add one, or take `hedge` away");
+        findings.warning(path.clone(), problem);
+    }
+    let times = [("read", upstream.timeouts.read), ("total", upstream.timeouts.total)];
+    if let Some((name, time)) = times.into_iter().find(|(_, time)| hedge.after >= *time) {
+        let problem = Problem::new(format!(
+            "`after` ({}) is not below `timeouts.{name}` ({time}), so no request is hedged",
+            hedge.after
+        ))
+        .remedy("make it shorter");
+        findings.warning(path.key("after"), problem);
+    }
 }
 
 fn endpoints(upstream: &Upstream, path: &ConfigPath, findings: &mut Findings) {

@@ -5,7 +5,7 @@ use crate::config::model::route::Sticky;
 use crate::config::model::upstream::Condition;
 use crate::message::{hop_by_hop, websocket};
 use crate::policy::shared::template::cookie_value;
-use crate::proxy::{Gateway, RequestContext, reply, stream, tunnel};
+use crate::proxy::{Gateway, RequestContext, hedge, reply, stream, tunnel};
 use crate::rejection::Rejection;
 use crate::runtime::Target;
 use crate::runtime::snapshot::Split;
@@ -152,6 +152,13 @@ fn fnv1a(value: &[u8]) -> u64 {
     value
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The peer of an attempt of Pingora's, which goes to a second endpoint as well if it may be hedged.
+pub async fn exchange(session: &mut Session, cx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    let mut peer = peer(session.req_header(), cx).await?;
+    cx.exchange.hedge = hedge::plan(session, cx, &mut peer);
+    Ok(peer)
 }
 
 /// The peer of an attempt: the endpoint that was chosen or, on a retry, another one after a while.

@@ -3,7 +3,7 @@
 use super::{body, fallback, retry};
 use crate::cache::store::flight::Failure;
 use crate::config::model::upstream::Condition;
-use crate::proxy::{Gateway, RequestContext, reply};
+use crate::proxy::{Gateway, RequestContext, hedge, reply};
 use crate::rejection::Rejection;
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -25,6 +25,7 @@ pub fn while_proxying(
     reused: bool,
 ) -> Box<Error> {
     let mut error = error.more_context(format!("peer: {peer}"));
+    hedge::settle(cx);
     note(session, &error, cx, reused);
     let again = retry::after_error(session, &error, cx, reused);
     error.set_retry(again);

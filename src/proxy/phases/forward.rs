@@ -59,11 +59,13 @@ pub fn request(
             request.insert_header(header::TE, te)?;
         }
     }
+    // Pingora puts it there, but not on the way of requests that may be hedged.
+    let names_authority = cx.exchange.hedge.is_some() && client.version == Version::HTTP_2;
     edit(request, |headers| {
         let seen = Seen::of(headers, cx.believed);
         seen.unwelcome.iter().for_each(|name| drop(headers.remove(name)));
         forwarding(headers, seen.forwarded, cx);
-        host(headers, seen.host, cx);
+        host(headers, seen.host && !names_authority, cx);
         headers.append(header::VIA, gateway.via.clone());
         if matches!(cx.held.as_deref(), Some(Held::Whole { .. })) {
             // The client has been told to go on, and has.
@@ -85,7 +87,11 @@ pub fn request(
             }
         }
     });
-    target(client, request, cx)
+    target(client, request, cx)?;
+    if let Some(plan) = &cx.exchange.hedge {
+        request.extensions_mut().insert(plan.clone());
+    }
+    Ok(())
 }
 
 /// Lends the fields of a head as the `http` crate has them. Pingora's own way to change one costs

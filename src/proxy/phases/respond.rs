@@ -5,7 +5,7 @@ use crate::cache::rules::status::CACHE_STATUS;
 use crate::message::hop_by_hop::{self, Keep};
 use crate::policy::chain::Chain;
 use crate::policy::context::PolicyContext;
-use crate::proxy::RequestContext;
+use crate::proxy::{RequestContext, hedge};
 use crate::rejection::Rejection;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 /// It took longer than it may, it switches protocols that nobody asked it to, or another attempt
 /// follows.
 pub fn from_upstream(session: &Session, answer: &mut ResponseHeader, cx: &mut RequestContext) -> Result<()> {
+    hedge::settle(cx);
     let now = Instant::now();
     if cx.left_at(now).is_zero() {
         return Err(Error::explain(ErrorType::ReadTimedout, "the exchange took longer than it may").into_up());

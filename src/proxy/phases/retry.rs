@@ -49,7 +49,7 @@ pub fn plan(cx: &mut RequestContext, failure: Condition, asked: Option<Duration>
 }
 
 /// Attempts at this upstream, without those that only replaced a connection of the pool.
-const fn attempts(cx: &RequestContext) -> u8 {
+pub const fn attempts(cx: &RequestContext) -> u8 {
     cx.exchange.attempts.saturating_sub(cx.exchange.before.saturating_add(cx.exchange.renewals))
 }
 

@@ -165,6 +165,11 @@ impl State {
             if upstream.barred_retries() > 0 {
                 scrape.add(&table::RETRIES_BARRED, &[name], upstream.barred_retries() as f64);
             }
+            for (outcome, count) in upstream.hedges() {
+                if count > 0 {
+                    scrape.add(&table::HEDGES, &[name, outcome], count as f64);
+                }
+            }
         }
     }
 

@@ -317,6 +317,17 @@ impl Durations {
     }
 }
 
+/// What came of a request to a second endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedged {
+    /// The second endpoint answered.
+    Won,
+    /// The first one did, or none.
+    Lost,
+    /// It was not sent: no other endpoint, no room, no budget.
+    Barred,
+}
+
 /// An upstream's counters.
 pub struct UpstreamMetrics {
     pub(super) name: Arc<str>,
@@ -330,9 +341,10 @@ impl UpstreamMetrics {
     const REUSED: usize = 1;
     const RETRIED: usize = 2;
     const BARRED: usize = 3;
+    const HEDGES: usize = 4;
 
     pub(super) fn new(name: &str, number: u64, shards: usize) -> Self {
-        Self { name: name.into(), number, counts: Sharded::new(4, shards) }
+        Self { name: name.into(), number, counts: Sharded::new(7, shards) }
     }
 
     /// The label: the upstream's name, or `_other`.
@@ -353,6 +365,16 @@ impl UpstreamMetrics {
     /// A request is not tried again, since the budget for that is spent.
     pub fn barred(&self) {
         self.counts.add(Self::BARRED, 1);
+    }
+
+    /// A request went to a second endpoint as well, or did not though it should have.
+    pub fn hedged(&self, outcome: Hedged) {
+        self.counts.add(Self::HEDGES + outcome as usize, 1);
+    }
+
+    pub(super) fn hedges(&self) -> [(&'static str, u64); 3] {
+        [("won", Hedged::Won), ("lost", Hedged::Lost), ("barred", Hedged::Barred)]
+            .map(|(name, outcome)| (name, self.counts.sum(Self::HEDGES + outcome as usize)))
     }
 
     /// How many requests got a connection so far, each counted once however often it was tried.

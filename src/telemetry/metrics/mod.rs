@@ -17,7 +17,8 @@ mod tests;
 
 pub use auth::AuthMetrics;
 pub use handles::{
-    Answer, CacheOutcome, InFlight, ListenerMetrics, RouteMetrics, StatusClass, Substitute, UpstreamMetrics,
+    Answer, CacheOutcome, Hedged, InFlight, ListenerMetrics, RouteMetrics, StatusClass, Substitute,
+    UpstreamMetrics,
 };
 pub use limits::LimitMetrics;
 

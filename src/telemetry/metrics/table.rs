@@ -50,6 +50,8 @@ table! {
         "Further attempts after one that failed.";
     RETRIES_BARRED COUNTER "tollgate_retries_barred_total" ["upstream"]
         "Further attempts that were not made, since retry.budget was spent.";
+    HEDGES COUNTER "tollgate_hedges_total" ["upstream", "outcome"]
+        "Requests whose first endpoint was silent for hedge.after: the second endpoint answered (won), the first one or none did (lost), or none was asked for want of another endpoint, room or budget (barred).";
     UPSTREAM_ENDPOINTS GAUGE "tollgate_upstream_endpoints" ["upstream"]
         "Endpoints with a weight that do not drain.";
     UPSTREAM_HEALTHY GAUGE "tollgate_upstream_healthy" ["upstream"]

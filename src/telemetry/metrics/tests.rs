@@ -246,6 +246,7 @@ fn full() -> (Arc<Metrics>, impl Sized) {
     upstreams[0].connected(false);
     upstreams[0].retried();
     upstreams[0].barred();
+    upstreams[0].hedged(Hedged::Won);
     metrics.rejected("route_not_found");
     metrics.denied("role_missing");
     let way = metrics.authentication("jwt", Some("main"));
@@ -354,6 +355,7 @@ fn every_metric_of_the_table_is_exported() {
         "tollgate_endpoint_breakers_open{upstream=\"a\"} 2",
         "tollgate_endpoint_breakers_opened_total{upstream=\"a\"} 6",
         "tollgate_retries_barred_total{upstream=\"a\"} 1",
+        "tollgate_hedges_total{upstream=\"a\",outcome=\"won\"} 1",
         "tollgate_upstream_connections_total{upstream=\"a\",reused=\"false\"} 1",
         "tollgate_unseen_requests_total{listener=\"public\",cause=\"header_too_large\"} 1",
         "tollgate_reloads_total{outcome=\"rejected\"} 1",

@@ -5,6 +5,7 @@ mod breaker;
 mod discover;
 mod endpoint;
 mod health;
+mod hedge;
 mod limits;
 mod retry;
 mod tls;
@@ -16,6 +17,7 @@ pub use endpoint::Endpoint;
 pub use health::{
     ActiveHealth, GrpcProbe, Health, HttpProbe, PassiveHealth, Probe, StatusRange, SuccessRate,
 };
+pub use hedge::Hedge;
 pub use limits::{Between, Limits, MostRequests};
 pub use retry::{Backoff, Condition, Retry, RouteRetry};
 pub use tls::{ClientCertificate, Tls, Verify};
@@ -72,6 +74,8 @@ pub struct Upstream {
     /// What happens when an endpoint fails.
     #[serde(default)]
     pub retry: Retry,
+    /// When a request goes to a second endpoint as well, because the first one is silent. Default: never.
+    pub hedge: Option<Hedge>,
     /// How long a pooled connection may be idle; keep it below the upstream's own. Default 55s.
     #[serde(default = "idle_timeout")]
     pub idle_timeout: Duration,
