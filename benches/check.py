@@ -168,11 +168,19 @@ def read(path):
                 names[found[1]] = found[2]
             name = names.get(found[1], "")
             caller, callee = (name, callee) if kind == "fn" else (caller, name)
-        elif line.startswith("calls=") and re.match(r"mi_\w*alloc", callee) and not re.match(r"_?mi_", caller):
+        elif line.startswith("calls=") and allocates(caller, callee):
             calls += int(line[6:].split()[0])
         elif line.startswith(("totals:", "summary:")):
             total = int(line.split()[1])
     return total, calls
+
+
+def allocates(caller, callee):
+    """Whether such a call asks for a block: of our allocator, which may have one, or past it of mimalloc."""
+    ours = r".*\ballocator::Allocator\b"
+    if re.match(ours + r".*::alloc\b", callee):
+        return True
+    return bool(re.match(r"mi_\w*alloc", callee)) and not re.match(r"_?mi_|" + ours, caller)
 
 
 def compare(before, now):

@@ -56,6 +56,9 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let Accepted { mut open, handshake, settings, tcp, peer } = *accepted;
+    // Whatever thread serves connections does so until the process ends.
+    #[cfg(feature = "mimalloc")]
+    crate::allocator::keep_blocks();
     let Ok(local) = tcp.local_addr() else { return };
     // Pingora writes whole messages; waiting for more would only delay them.
     let _ = tcp.set_nodelay(true);
@@ -155,8 +158,10 @@ where
     if !came {
         return part(server, open, edge, Before::default()).await;
     }
-    match (settled, sniff_in_time(&mut edge, &mut leave).await) {
-        (_, Some(Ok(Protocol::Http2))) => http2(server, open, edge).await,
+    // Both on their own: a connection's task is as large as the largest thing that it may wait for, and nearly all
+    // wait for requests of HTTP/1.
+    match (settled, Box::pin(sniff_in_time(&mut edge, &mut leave)).await) {
+        (_, Some(Ok(Protocol::Http2))) => Box::pin(http2(server, open, edge)).await,
         (Protocol::Http1, Some(Ok(Protocol::Http1))) => http1(server, open, edge, leave).await,
         _ => part(server, open, edge, Before::default()).await,
     }
