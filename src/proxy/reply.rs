@@ -17,6 +17,7 @@ use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -282,13 +283,26 @@ fn problem(session: &Session, cx: &RequestContext, rejection: &Rejection) -> Res
         return Ok(Reply { head, body: page.body.clone() });
     }
     head.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
-    let body = serde_json::json!({
-        "title": rejection.title,
-        "status": status.as_u16(),
-        "code": rejection.code,
-        "request_id": cx.policy.request_id(),
-    });
-    Ok(Reply { head, body: Bytes::from(body.to_string()) })
+    let problem = Problem {
+        title: rejection.title,
+        status: status.as_u16(),
+        code: rejection.code,
+        request_id: cx.policy.request_id(),
+    };
+    let body = serde_json::to_vec(&problem).map_err(|error| {
+        Error::because(ErrorType::InternalError, "a problem that cannot be written", error)
+    })?;
+    Ok(Reply { head, body: body.into() })
+}
+
+/// The members of a problem (RFC 9457 section 3.1) and our own. Written from here and not as a `Value`, which is a
+/// map with texts of its own: that was a tenth of what a refusal cost.
+#[derive(Serialize)]
+struct Problem<'a> {
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    request_id: &'a str,
 }
 
 /// The route's page, else the host's, else the listener's.

@@ -259,7 +259,7 @@ fn refusal(by: &str, wait: Ticks) -> Rejection {
         Rejection::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED, "There were too many requests");
     rejection
         .header(RETRY_AFTER, HeaderValue::from(seconds(wait).max(1)))
-        .detail(format!("limit={by} wait={:?}", span(wait)))
+        .detail(format!("limit={by} wait={}s", seconds(wait)))
 }
 
 /// Whole seconds, rounded up.
