@@ -108,7 +108,7 @@ impl BackgroundService for Reloads {
         let mut hang_up = self.signals.then(|| signal(SignalKind::hangup()).ok()).flatten();
         let mut user1 = self.signals.then(|| signal(SignalKind::user_defined1()).ok()).flatten();
         self.armed.send_modify(|armed| *armed += 1);
-        let (mut watcher, mut changes) = Watcher::new();
+        let mut watcher = Watcher::start();
         self.watch(&mut watcher);
         // What changed between the start and now was seen by nobody.
         if self.reloader.lock().is_stale() {
@@ -128,7 +128,7 @@ impl BackgroundService for Reloads {
                     self.reloader.lock().reopen_logs();
                     continue;
                 }
-                Some(()) = changes.recv() => {
+                () = watcher.changed() => {
                     settling.changed(Instant::now());
                     continue;
                 }
@@ -180,12 +180,12 @@ impl Settling {
 }
 
 /// Waits for files of which one has changed just now.
-async fn settle(changes: &mut mpsc::Receiver<()>) {
+async fn settle(watcher: &mut Watcher) {
     let mut settling = Settling::default();
     settling.changed(Instant::now());
     loop {
         tokio::select! {
-            Some(()) = changes.recv() => settling.changed(Instant::now()),
+            () = watcher.changed() => settling.changed(Instant::now()),
             () = settling.over() => return,
         }
     }

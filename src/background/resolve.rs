@@ -56,7 +56,7 @@ async fn question(discovery: &Discovery, dns: &Dns, asker: &mut Option<Asker>) -
 }
 
 async fn follow(discovery: &Discovery, path: &Path) {
-    let (mut watcher, mut changes) = Watcher::new();
+    let mut watcher = Watcher::start();
     watcher.follow(&[path.to_owned()]);
     loop {
         let reading = path.to_owned();
@@ -65,8 +65,8 @@ async fn follow(discovery: &Discovery, path: &Path) {
             Ok(Err(problem)) => discovery.failed(problem.to_string()),
             Err(error) => discovery.failed(error.to_string()),
         }
-        if tokio::time::timeout(LOOK, changes.recv()).await.is_ok() {
-            settle(&mut changes).await;
+        if tokio::time::timeout(LOOK, watcher.changed()).await.is_ok() {
+            settle(&mut watcher).await;
         }
     }
 }
