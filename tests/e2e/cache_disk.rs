@@ -387,15 +387,17 @@ fn unsafe_methods_leave_nothing_of_what_is_not_kept() {
         assert_eq!(answer.status, 200, "{method} {target}");
         answer.text()
     };
-    // What is purged so has been written when it is answered, and what came before it as well.
+    // What PURGE names has been written when it is answered; what POST makes invalid is written beside it, so that one
+    // that is not there yet says little, and five say enough.
     let probes = AtomicUsize::new(0);
+    let is_remembered = |gateway: &Gateway| {
+        let probe = format!("/probe/{}", probes.fetch_add(1, Ordering::SeqCst));
+        ask(gateway, "POST", &probe);
+        ask(gateway, "PURGE", "/barrier");
+        journal().contains(&format!("http://a{probe}\n"))
+    };
     let wait_until_known = |gateway: &Gateway| {
-        wait_until("all that is in the folder is known", || {
-            let probe = format!("/probe/{}", probes.fetch_add(1, Ordering::SeqCst));
-            ask(gateway, "POST", &probe);
-            ask(gateway, "PURGE", "/barrier");
-            !journal().contains(&format!("http://a{probe}\n"))
-        });
+        wait_until("all that is in the folder is known", || (0..5).all(|_| !is_remembered(gateway)));
     };
     let gateway = start();
     wait_until_known(&gateway);
@@ -403,7 +405,7 @@ fn unsafe_methods_leave_nothing_of_what_is_not_kept() {
         ask(&gateway, "POST", &format!("/absent/{number}"));
     }
     ask(&gateway, "PURGE", "/barrier");
-    assert!(!journal().contains("/absent/"));
+    assert!(!journal().contains("/absent/"), "{}", journal());
 
     let (kept, other) = (ask(&gateway, "GET", "/kept"), ask(&gateway, "GET", "/other"));
     wait_until("they are written", || objects(&gateway) == 2.0);
@@ -421,17 +423,14 @@ fn unsafe_methods_leave_nothing_of_what_is_not_kept() {
     let first = first.read(false).text();
     assert_ne!(ask(&gateway, "GET", "/held"), first);
     gateway.stop();
-
-    // What another process kept is found when the folder has been walked; until then it may be anything.
+    // While the folder has not been walked, or others may use it, as the first one's store still does in this process,
+    // there may be anything in it.
     let gateway = start();
-    wait_until_known(&gateway);
     assert_eq!(ask(&gateway, "GET", "/other"), other);
     ask(&gateway, "POST", "/other");
     assert_ne!(ask(&gateway, "GET", "/other"), other);
     wait_until("it is written down", || journal().contains("hard url http://a/other\n"));
-    ask(&gateway, "POST", "/absent/again");
-    ask(&gateway, "PURGE", "/barrier");
-    assert!(!journal().contains("/absent/"));
+    assert!(!journal().contains("/absent/"), "{}", journal());
 }
 
 /// Whoever may write to the folder decides what clients are answered: a gateway does not start with one that others may
@@ -460,7 +459,7 @@ fn a_folder_that_others_may_write_to_is_refused() {
             assert!(!is_fine, "{command} {mode:o}: {report}");
             let cause = "others may write to this folder, and so choose what clients are answered";
             for part in [
-                "caches.default.disk.path".to_owned(),
+                format!("{}:3:", path.display()),
                 format!("{cause}: its mode is {mode:04o}"),
                 format!("chmod go-w {}", root.display()),
             ] {

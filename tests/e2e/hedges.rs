@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 fn gateway(first: SocketAddr, second: SocketAddr, settings: &str) -> Gateway {
     Gateway::start(&format!(
         "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
-         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true }} }}\n\
          telemetry: {{ access_log: {{ to: {{ file: access.log }} }} }}\n\
          upstreams: {{ origin: {{ endpoints: ['{first}', '{second}'], {settings} }} }}\n\
          routes: {{ all: {{ to: origin }} }}\n"
@@ -273,6 +273,10 @@ fn a_winner_that_breaks_off_is_broken_off_and_mixed_with_nobody() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the endpoint is slow: nothing else tells that no other one is asked"
+)]
 fn no_second_endpoint_is_asked_where_that_is_not_safe_or_not_needed() {
     let slow = |_: &Received, stream: &mut TcpStream| {
         std::thread::sleep(Duration::from_millis(60));
@@ -470,13 +474,13 @@ fn a_connection_that_had_ended_in_the_pool_is_nobodys_failure() {
     // The second request of a connection finds it closed.
     let first = Origin::start(move |_, stream| {
         let at = count.fetch_add(1, Ordering::SeqCst);
-        at % 2 == 0 && stream.write_all(&answer("200 OK", "", "first")).is_ok()
+        at.is_multiple_of(2) && stream.write_all(&answer("200 OK", "", "first")).is_ok()
     });
     let second = Origin::saying("second");
     // No request begins at an endpoint of weight 0.
     let gateway = Gateway::start(&format!(
         "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
-         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true }} }}\n\
          upstreams: {{ origin: {{ endpoints: ['{}', {{ address: '{}', weight: 0 }}], hedge: {{ after: 10s }}, \
          health: {{ passive: {{ consecutive_failures: 1 }} }}, retry: {{ budget: 0%, at_once: 0 }} }} }}\n\
          routes: {{ all: {{ to: origin }} }}\n",
@@ -511,7 +515,7 @@ fn what_a_cache_fetches_is_hedged_as_well() {
     });
     let gateway = Gateway::start(&format!(
         "admin: {{ address: '127.0.0.1:PORT_admin' }}\n\
-         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web', h2c: true }} }}\n\
          caches: {{ default: {{ memory: 1MiB }} }}\n\
          upstreams: {{ origin: {{ endpoints: ['{}', '{}'], {SOON} }} }}\n\
          routes: {{ all: {{ to: origin, policies: {{ cache: {{}} }} }} }}\n",

@@ -20,8 +20,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often it walks the folder, for what other processes left and what somebody took away.
 const ROUND: Duration = Duration::from_secs(3600);
 
-/// How soon it walks again while others may have left what it does not know of.
-const UNSURE: Duration = Duration::from_secs(600);
+/// How soon it walks again while others may have left what it does not know of, as where an upgrade's old process still
+/// serves: until then each unsafe request leaves a line in the journal. What is known is not read again.
+const UNSURE: Duration = Duration::from_secs(60);
 
 /// How long it leaves purges that it cannot forget before it carries them out again.
 const AGAIN: Duration = Duration::from_secs(60);

@@ -216,6 +216,6 @@ mod tests {
         assert_eq!(micros(24_000), "1.5000");
         assert_eq!(micros(15_999), "0.9999");
         assert_eq!(micros(31_999), "1.9999");
-        assert_eq!(micros(Ticks::MAX), "1152921504606846.9760");
+        assert_eq!(micros(Ticks::MAX), "1152921504606846.9759");
     }
 }

@@ -8,6 +8,7 @@
 mod caller;
 mod failed;
 mod fill;
+mod follow;
 mod kept;
 mod purge;
 mod serve;
@@ -25,7 +26,7 @@ use crate::cache::rules::reuse::Use;
 use crate::cache::rules::status::{Forward, Report};
 use crate::cache::rules::storing;
 use crate::cache::store::body::Follower;
-use crate::cache::store::flight::{Boarding, Flight, Stage};
+use crate::cache::store::flight::{Boarding, Flight};
 use crate::cache::store::object::Object;
 use crate::cache::store::{Below, Found, Store};
 use crate::message::hop_by_hop;
@@ -44,6 +45,7 @@ use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -314,45 +316,12 @@ async fn look(
             Boarding::Alone if kept.as_ref().is_some_and(|kept| kept.object.has_validator()) => None,
             Boarding::Alone => return go_on(cx, kept),
             Boarding::Follow(flight) => {
-                let landed = tokio::time::timeout(guest.patience, flight.landed()).await;
-                match landed.unwrap_or(Stage::Private) {
-                    // It was asked for before a purge, and is none for those that come after it.
-                    Stage::Answer(object) if guest.store.is_purged(&guest.key, &object) => {
-                        guest.store.flights.retire(&flight_key, &flight);
-                        continue;
-                    }
-                    Stage::Answer(object) if is_for(&object, session.req_header()) => {
-                        if let Some(visit) = &mut cx.visit {
-                            visit.report.collapsed = true;
-                        }
-                        if serve::shared(session, cx, &object, None).await? {
-                            return Ok(true);
-                        }
-                        return go_on(cx, kept);
-                    }
-                    // It was for others: what varies is known now.
-                    Stage::Answer(_) => continue,
-                    Stage::StandIn(code) => match kept.take() {
-                        Some(kept) => return kept::serve(session, cx, kept, code).await,
-                        None => return Ok(false),
-                    },
-                    Stage::Failed(failure) => {
-                        let may_be_stale = failure.status.is_none_or(failed::is_failure);
-                        if let Some(kept) = kept.take_if(|kept| kept.or_stale && may_be_stale) {
-                            return hit(session, cx, &kept.object, kept.place).await;
-                        }
-                        failures += 1;
-                        match failure.is_outage {
-                            true if failures < failed::FETCHES => {
-                                before = Some(flight);
-                                continue;
-                            }
-                            true => return failed::as_well(gateway, session, cx, (failure, kept)).await,
-                            false => return go_on(cx, kept),
-                        }
-                    }
-                    Stage::Private | Stage::Asking => return go_on(cx, kept),
+                let following = (flight, flight_key.as_slice(), &mut failures);
+                match follow::follow(gateway, session, cx, (guest, kept), following).await? {
+                    ControlFlow::Break(is_served) => return Ok(is_served),
+                    ControlFlow::Continue(failed) => before = failed,
                 }
+                continue;
             }
         };
         let mut order = fill::Order::new(guest, session.req_header(), flight_key);
