@@ -63,6 +63,9 @@ pub enum Pass {
     Trial,
 }
 
+/// The longest that another process may say one is open for, in milliseconds: a day.
+const LONGEST_LEFT: u64 = 86_400_000;
+
 const CLOSED: u64 = 0;
 const OPEN: u64 = 1;
 const HALF: u64 = 2;
@@ -150,6 +153,23 @@ impl Breaker {
             OPEN if now < state >> 2 => State::Open,
             _ => State::HalfOpen,
         }
+    }
+
+    /// What another process is told of it: for how many milliseconds no call may be made, 0 where trials are due; none
+    /// where calls are made.
+    pub fn left_open(&self, now: u64) -> Option<u64> {
+        let state = self.state.load(Ordering::Acquire);
+        match state & 3 {
+            CLOSED => None,
+            OPEN => Some((state >> 2).saturating_sub(now)),
+            _ => Some(0),
+        }
+    }
+
+    /// Takes over what another process says of it, unless it is open already.
+    pub fn take_over(&self, left_open: u64, now: u64) {
+        let next = now.saturating_add(left_open.min(LONGEST_LEFT)) << 2 | OPEN;
+        let _ = self.state.compare_exchange(CLOSED, next, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// How often it opened.
@@ -291,6 +311,28 @@ mod tests {
                 Err(wait) => assert_eq!(seen, Some(wait), "{now}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_open_is_open_for_the_next_process() {
+        let old = Breaker::default();
+        assert_eq!(old.left_open(0), None);
+        run(&old, 0, 20, |_| (true, 1));
+        assert_eq!(old.left_open(1190), Some(4000));
+        // The clocks of two processes have nothing in common.
+        let new = Breaker::default();
+        new.take_over(4000, 77);
+        assert_eq!((new.state(77), new.ask(&RULES, 77)), (State::Open, Err(4000)));
+        new.take_over(9000, 78);
+        assert_eq!(new.left_open(78), Some(3999), "it knows itself");
+        assert_eq!(new.ask(&RULES, 4077), Ok(Pass::Trial));
+        assert_eq!(new.left_open(4077), Some(0));
+        let next = Breaker::default();
+        next.take_over(0, 5);
+        assert_eq!(next.ask(&RULES, 5), Ok(Pass::Trial));
+        let hostile = Breaker::default();
+        hostile.take_over(u64::MAX, u64::MAX >> 3);
+        assert_eq!(hostile.left_open(u64::MAX >> 3), Some(LONGEST_LEFT));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::breaker::{Breaker, Pass, Rules};
 use super::ejection::Record;
 use super::ewma::PeakEwma;
+use super::guard::Clock;
 use super::health::UNHEALTHY;
 use super::peer::Peer;
 use crate::retained::Carried;
@@ -38,6 +39,8 @@ pub struct Endpoint {
 /// What is known of an endpoint across configurations.
 #[derive(Debug, Default)]
 pub struct EndpointState {
+    /// Its upstream's.
+    clock: Arc<Clock>,
     in_flight: AtomicU64,
     /// [`DRAINING`] and what else keeps requests away.
     closed: AtomicU8,
@@ -58,9 +61,9 @@ pub struct EndpointState {
 pub(super) const DRAINING: u8 = 1;
 
 impl EndpointState {
-    /// One that is there since this millisecond of its upstream's clock.
-    pub(super) fn since(now: u64) -> Self {
-        Self { since: AtomicU64::new(now), ..Self::default() }
+    /// One that is there from now on.
+    pub(super) fn new(clock: &Arc<Clock>) -> Self {
+        Self { since: AtomicU64::new(clock.now()), clock: Arc::clone(clock), ..Self::default() }
     }
 
     /// Requests that are on their way to it now.
@@ -109,16 +112,20 @@ impl EndpointState {
 struct Closed {
     draining: bool,
     unhealthy: bool,
+    /// For how many milliseconds its breaker lets nobody pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_open_ms: Option<u64>,
 }
 
-/// What an operator drains, or probes found dead, gets no requests of the next process either.
+/// What an operator drains, probes found dead, or a breaker keeps requests from, gets none of the next process either.
 impl Carried for EndpointState {
     const VERSION: u32 = 1;
 
     fn export(&self, _room: usize) -> Option<Value> {
-        let closed = Closed { draining: self.is(DRAINING), unhealthy: self.is(UNHEALTHY) };
+        let left_open_ms = self.breaker.left_open(self.clock.now());
+        let closed = Closed { draining: self.is(DRAINING), unhealthy: self.is(UNHEALTHY), left_open_ms };
         let value = serde_json::to_value(&closed).ok()?;
-        (closed.draining || closed.unhealthy).then_some(value)
+        (closed.draining || closed.unhealthy || left_open_ms.is_some()).then_some(value)
     }
 
     fn import(&self, _version: u32, data: Value) -> Result<(), String> {
@@ -129,6 +136,9 @@ impl Carried for EndpointState {
         // What a probe of this process found out is newer.
         if closed.unhealthy && self.streak.load(Ordering::Relaxed) == 0 {
             self.set(UNHEALTHY, true);
+        }
+        if let Some(left) = closed.left_open_ms {
+            self.breaker.take_over(left, self.clock.now());
         }
         Ok(())
     }

@@ -6,8 +6,9 @@ use super::ejection;
 use super::endpoint::{Choice, Endpoint};
 use super::set::EndpointSet;
 use crate::config::model::upstream as model;
-use crate::retained::{Retained, StableId};
+use crate::retained::{Carried, Retained, StableId};
 use crate::values::Name;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ pub(super) struct Clock(Instant);
 impl Clock {
     /// The clock of the upstream of this name.
     pub(super) fn of(name: &Name, retained: &Retained) -> Arc<Self> {
-        retained.get_or(StableId::new("clock", name), || Self(Instant::now()))
+        retained.get_or(StableId::new("clock", name), Self::default)
     }
 
     /// Milliseconds since the upstream is known; never 0, which stands for no time.
@@ -50,14 +51,36 @@ impl Clock {
     }
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
 /// What outlives a configuration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
+    clock: Arc<Clock>,
     breaker: Breaker,
     /// When endpoints were compared last, in milliseconds of this clock.
     compared: AtomicU64,
     /// How often a breaker of an endpoint opened.
     opened: AtomicU64,
+}
+
+/// An upstream that is left alone is left alone by the next process as well.
+impl Carried for Known {
+    const VERSION: u32 = 1;
+
+    fn export(&self, _room: usize) -> Option<Value> {
+        self.breaker.left_open(self.clock.now()).map(|left| json!({ "left_open_ms": left }))
+    }
+
+    fn import(&self, _version: u32, data: Value) -> Result<(), String> {
+        let left = data.get("left_open_ms").and_then(Value::as_u64).ok_or("no left_open_ms")?;
+        self.breaker.take_over(left, self.clock.now());
+        Ok(())
+    }
 }
 
 /// A request that the breaker let pass. If nobody tells what came of it, it counts for nothing.
@@ -98,6 +121,14 @@ impl Guard {
             },
             rate: passive.success_rate.clone(),
         });
+        // Before what is made with it: making one piece of what is retained must not ask for another.
+        let clock = Clock::of(name, retained);
+        let known = Known {
+            clock: Arc::clone(&clock),
+            breaker: Breaker::default(),
+            compared: AtomicU64::default(),
+            opened: AtomicU64::default(),
+        };
         Self {
             name: name.clone(),
             breaker,
@@ -105,8 +136,8 @@ impl Guard {
             passive,
             slow_start: millis(config.slow_start.get()),
             times: matches!(config.balance, model::Balance::PeakEwma),
-            clock: Clock::of(name, retained),
-            known: retained.get_or(StableId::new("guard", name), Known::default),
+            known: retained.get_or_carried(StableId::new("guard", name), || known),
+            clock,
         }
     }
 

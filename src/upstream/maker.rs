@@ -104,7 +104,7 @@ impl Maker {
             label: label.into(),
             weight: *weight,
             priority: *priority,
-            state: self.retained.get_or_carried(state, || EndpointState::since(self.clock.now())),
+            state: self.retained.get_or_carried(state, || EndpointState::new(&self.clock)),
             peer: self.template.peer(address, host)?,
         }))
     }

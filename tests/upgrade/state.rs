@@ -2,7 +2,7 @@
 
 use super::partner::Partner;
 use super::{Fleet, is_gone};
-use crate::harness::{Answer, Client, Issuer, Mood, Signer, get, send, wait_until};
+use crate::harness::{Answer, Client, Issuer, Mood, Signer, get, quiet_port, send, wait_until};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -93,6 +93,36 @@ fn a_signed_request_counts_once_for_both_processes() {
         upgraded(&fleet);
         assert_eq!(ask(&once), 401, "{round}");
         assert_eq!(ask(&signer.fields("GET", "/signed", &format!("m-{round}"), None)), 200);
+    }
+}
+
+#[test]
+fn a_breaker_that_is_open_stays_open() {
+    let fleet = Fleet::start("drain: 5s");
+    let gone = quiet_port();
+    let text = std::fs::read_to_string(fleet.config()).unwrap();
+    let breaker = "{ failures: 50%, of_at_least: 1, open_for: 10m }";
+    let upstreams = format!(
+        "upstreams: {{ by_upstream: {{ endpoints: ['127.0.0.1:{gone}'], breaker: {breaker} }}, \
+         by_endpoint: {{ endpoints: ['127.0.0.1:{gone}'], endpoint_breaker: {breaker} }},"
+    );
+    let routes =
+        "routes: { a: { match: { path: /a }, to: by_upstream }, b: { match: { path: /b }, to: by_endpoint },";
+    let text = text.replace("upstreams: {", &upstreams).replace("routes: {", routes);
+    std::fs::write(fleet.config(), &text).unwrap();
+    assert_eq!(fleet.first.admin("POST", "/reload").json()["outcome"], "applied", "{text}");
+    for path in ["/a", "/b"] {
+        // By itself 502, or 503 where the second try already finds the breaker open.
+        assert!((502..=503).contains(&get(fleet.web, path).status), "{path}");
+        assert_eq!(get(fleet.web, path).code(), "breaker_open", "{path}");
+    }
+    // Twice: what was taken over is given on.
+    for round in 0..2 {
+        upgraded(&fleet);
+        for path in ["/a", "/b"] {
+            let answer = get(fleet.web, path);
+            assert_eq!((answer.status, answer.code().as_str()), (503, "breaker_open"), "{round} {path}");
+        }
     }
 }
 
