@@ -33,6 +33,7 @@ mod limits;
 mod logs;
 mod misbehaving;
 mod oidc;
+mod overload;
 mod pairs;
 mod policies;
 mod protocols;
