@@ -1,7 +1,8 @@
 //! Units that a gateway takes from the store ahead of time, to spend by itself.
 //!
 //! A lease is units of a key that the store has counted as used. They are good for as long as the store
-//! takes to have as many again; what is left of them then is gone. How many are taken at once goes by what
+//! takes to have as many again, and for a second in any case (units of a fast limit are there again in less time than
+//! requests take to come); what is left of them then is gone. How many are taken at once goes by what
 //! was spent of the last lease, from one request's up to twice as many, so that a gateway that seldom has a
 //! request of a key takes nothing away from the others, and one that has many asks seldom.
 //!
@@ -25,6 +26,8 @@ use std::time::Duration;
 const SHARDS: usize = 16;
 /// The most keys that have leases, about 6 MiB of them; others ask for each request.
 const MOST: usize = 1 << 16;
+/// A lease is good for at least as long. How long does not touch the bound: a gateway has one lease at a time.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// So long it is believed what the store said last of what it has.
 const BELIEF: Duration = Duration::from_secs(1);
 
@@ -187,7 +190,7 @@ impl Turn<'_> {
             let left = if lease.is_good(now) { lease.left } else { 0 };
             let more = left.saturating_add(granted.saturating_sub(need.cost));
             (lease.left, lease.spent) = (more.min(need.most.saturating_sub(need.cost)), need.cost);
-            lease.until = now.saturating_add(granted);
+            lease.until = now.saturating_add(granted.max(ticks(SHORTEST)));
             (lease.full, lease.told) = (full, now);
         });
     }

@@ -279,13 +279,22 @@ fn leases_grow_with_what_is_spent_and_a_trickle_takes_none() {
     assert!((0..800).all(|_| busy.ask(0, 1, true) == Some(true)));
     assert!(busy.calls <= 800 / u64::from(LEASE) + 4, "{} calls", busy.calls);
     let mut slow = Fleet::new("10/s", 1000);
-    let pause = slow.pace.interval() + 1;
+    let pause = 16_000_000_001; // a lease is good for a second
     assert!((1..200).all(|at| slow.ask(0, at * pause, true) == Some(true)));
     assert_eq!(
         (slow.given, slow.calls),
         (199 * slow.pace.interval(), 199),
         "no unit is taken that is not spent"
     );
+}
+
+/// Eight units of a million a second were over after 8 us, before the next request came, so that every one of them asked.
+#[test]
+fn leases_of_fast_limits_are_spent() {
+    let mut fleet = Fleet::new("1000000/s", 1000);
+    let pause = 16_000 * 25;
+    assert!((0..4000).all(|at| fleet.ask(0, 1 + at * pause, true) == Some(true)));
+    assert!(fleet.calls <= 4000 / u64::from(LEASE) + 8, "{} calls", fleet.calls);
 }
 
 #[test]
