@@ -18,12 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// An exchange that may be hedged.
+/// An exchange that may be hedged. Small, as Pingora has room for several of it in what it keeps of each request, hedged or
+/// not.
 pub struct Session {
     connector: Arc<Connector>,
     /// The leg that is read from: the first one, until the second one has won.
-    leg: Leg,
-    second: Option<Second>,
+    leg: Box<Leg>,
+    second: Option<Box<Second>>,
     /// What may yet be sent a second time.
     planned: Option<(Box<RequestHeader>, Arc<dyn Hedging>)>,
 }
@@ -55,7 +56,7 @@ pub struct Planned(pub Arc<dyn Hedging>);
 /// A second endpoint that is asked.
 struct Second {
     hedge: Hedge,
-    leg: Option<Leg>,
+    leg: Option<Box<Leg>>,
 }
 
 /// What came of a leg: the status of its first head.
@@ -70,8 +71,8 @@ struct Race {
 }
 
 impl Session {
-    pub(super) const fn new(connector: Arc<Connector>, leg: Leg) -> Self {
-        Self { connector, leg, second: None, planned: None }
+    pub(super) fn new(connector: Arc<Connector>, leg: Leg) -> Self {
+        Self { connector, leg: Box::new(leg), second: None, planned: None }
     }
 
     /// Ends what is under way, and keeps what may be used again.
@@ -93,10 +94,11 @@ impl Session {
                 () = sleep(plan.after()) => {}
             }
             let Some(hedge) = plan.hedge() else { return first.await.map(drop) };
-            let second = second.insert(Second { hedge, leg: None });
+            let second = second.insert(Box::new(Second { hedge, leg: None }));
             both(first, pin!(second.ask(connector, head))).await
         };
-        let Some(Second { hedge, leg: other }) = self.second.take() else { return Ok(()) };
+        let Some(second) = self.second.take() else { return Ok(()) };
+        let Second { hedge, leg: other } = *second;
         match (race.second_won, other) {
             (true, Some(other)) => {
                 let first_failed = race.first.is_some_and(|answer| is_failure(&answer, self.leg.is_reused()));
@@ -120,7 +122,7 @@ impl Second {
     async fn ask(&mut self, connector: &Connector, head: &RequestHeader) -> Answer {
         loop {
             let leg = Leg::connect(connector, self.hedge.peer.clone()).await?;
-            let leg = self.leg.insert(leg);
+            let leg = self.leg.insert(Box::new(leg));
             let answer = match leg.write(head, self.hedge.host.as_ref()).await {
                 Ok(()) => leg.read_head(connector).await,
                 Err(error) => Err(error),
