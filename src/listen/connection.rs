@@ -9,7 +9,7 @@ use super::slot::{Handshake, Settings};
 use super::tls::Failed;
 use super::transport::Transport;
 use futures_util::future::{FusedFuture, FutureExt as _};
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::Shutdown;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
@@ -55,7 +55,7 @@ pub(super) async fn run<A>(server: Arc<Server<A>>, accepted: Box<Accepted>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let Accepted { mut open, handshake, settings, tcp, peer } = *accepted;
+    let Accepted { mut open, handshake, settings, tcp, peer } = unboxed(accepted);
     // Whatever thread serves connections does so until the process ends.
     #[cfg(feature = "mimalloc")]
     crate::allocator::keep_blocks();
@@ -76,6 +76,12 @@ where
         Some(Established::Tls(edge)) => serve(&server, &open, edge).await,
         None => {}
     }
+}
+
+/// The box is given back now: taken apart where it is, it would stay for as long as what takes it apart.
+#[expect(clippy::boxed_local, reason = "it comes in a box")]
+fn unboxed<T>(boxed: Box<T>) -> T {
+    *boxed
 }
 
 fn plain(tcp: TcpStream, origin: Origin) -> Option<Box<Edge<TcpStream>>> {
@@ -221,12 +227,9 @@ where
         if !wait_for_data(&mut edge, told.as_mut(), &mut idle, fresh).await {
             return part(server, open, edge, before).await;
         }
-        let mut session = ServerSession::new_http1(edge);
-        prepare(&mut session, carried, &info, *leave.borrow());
-        session.set_keepalive_reuses_remaining(Some(if idle.is_aged() { 0 } else { reuses_left }));
-        let Some(reused) = server.app.process_new_http(session, &leave).await else {
-            return note_unseen(server, open, &info, before);
-        };
+        let reuses = if idle.is_aged() { 0 } else { reuses_left };
+        let served = begin(server, edge, (carried, reuses), &info, &leave);
+        let Some(reused) = served.await else { return note_unseen(server, open, &info, before) };
         let (stream, settings) = reused.consume();
         let Ok(same) = stream.into_any().downcast::<Edge<S>>() else { return };
         edge = same;
@@ -238,10 +241,29 @@ where
     }
 }
 
+/// A request of HTTP/1, from its first byte. On its own: a session that is made in a task has a place in it for the
+/// connection's life, beside the one in the future that it is given to.
+fn begin<'a, A, S>(
+    server: &'a Server<A>,
+    edge: Box<Edge<S>>,
+    (carried, reuses): (Option<HttpPersistentSettings>, u32),
+    info: &ConnInfo,
+    leave: &'a ShutdownWatch,
+) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'a>>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+    S: Transport,
+{
+    let mut session = ServerSession::new_http1(edge);
+    prepare(&mut session, carried, info, *leave.borrow());
+    session.set_keepalive_reuses_remaining(Some(reuses));
+    server.app.process_new_http(session, leave)
+}
+
 /// Gives a session what the one before it left, and the time that it may wait for more of a header.
 fn prepare(
     session: &mut ServerSession,
-    carried: Option<pingora_core::apps::HttpPersistentSettings>,
+    carried: Option<HttpPersistentSettings>,
     info: &ConnInfo,
     leaving: bool,
 ) {
