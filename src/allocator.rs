@@ -196,11 +196,10 @@ unsafe impl GlobalAlloc for Allocator {
             match (class(layout), class(new)) {
                 (Some(old), Some(new)) if old == new => block,
                 (Some(_), Some(_)) => self.another(block, layout, new),
-                // The new one need not be of a class, and is as large as asked for.
-                _ if is_natural(size, layout) => {
-                    mi::mi_realloc(block.cast(), class(new).map_or(size, size_of_class)).cast()
-                }
-                _ => mi::mi_realloc_aligned(block.cast(), size, layout.align()).cast(),
+                // Of a class from now on, so that it has to have all of it, however little is asked for.
+                (None, Some(class)) => mi::mi_realloc(block.cast(), size_of_class(class)).cast(),
+                (_, None) if is_natural(size, layout) => mi::mi_realloc(block.cast(), size).cast(),
+                (_, None) => mi::mi_realloc_aligned(block.cast(), size, layout.align()).cast(),
             }
         }
     }
@@ -282,6 +281,35 @@ mod tests {
         assert_eq!(again, [first[MOST - 1], first[MOST - 2]]);
     }
 
+    unsafe extern "C" {
+        fn mi_usable_size(block: *const std::ffi::c_void) -> usize;
+    }
+
+    /// A block of a class is given to whoever asks for one of it next.
+    fn assert_whole(block: *mut u8, layout: Layout) {
+        // SAFETY: it is a block of mimalloc's that is held.
+        let has = unsafe { mi_usable_size(block.cast()) };
+        let class = class(layout).map_or(layout.size(), size_of_class);
+        assert!(has >= class, "{layout:?} in {has} of {class}");
+    }
+
+    /// Less than its alignment: of a class all the same.
+    #[test]
+    fn a_large_block_that_shrinks_to_next_to_nothing_has_its_whole_class() {
+        for align in [1, 8, 16] {
+            let large = Layout::from_size_align(LARGEST + 1, align).unwrap();
+            for size in [1, 8, 9, 15, 16, 17, 900, 1025, LARGEST] {
+                let small = Layout::from_size_align(size, align).unwrap();
+                // SAFETY: each block is held once, and given back with its layout.
+                unsafe {
+                    let block = Allocator.realloc(Allocator.alloc(large), large, size);
+                    assert_whole(block, small);
+                    Allocator.dealloc(block, small);
+                }
+            }
+        }
+    }
+
     /// What is done to one of a few blocks: a size for it, an alignment, and whether it is given back first.
     fn step() -> impl Strategy<Value = (usize, usize, u32, bool)> {
         (0_usize..16, prop_oneof![1_usize..300, 900_usize..3000, 1_usize..200_000], 0_u32..9, any::<bool>())
@@ -325,6 +353,7 @@ mod tests {
                             }
                         };
                         assert!((block as usize).is_multiple_of(layout.align()), "{layout:?}");
+                        assert_whole(block, layout);
                         block.write_bytes(mark, layout.size());
                         held[at] = Some((block, layout, mark));
                     }
