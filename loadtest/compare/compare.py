@@ -198,10 +198,16 @@ class Compare:
         }
 
 
+def program(given):
+    """Where it is, from wherever it is started."""
+    found = shutil.which(given)
+    return str(pathlib.Path(found).absolute()) if found else given
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("tollgate", "bare", "origin", "load", "envoy", "caddy"):
-        parser.add_argument(f"--{name}", required=True, type=lambda given: shutil.which(given) or given)
+        parser.add_argument(f"--{name}", required=True, type=program)
     parser.add_argument("--scenarios", default="", help="some of them, by comma; all without")
     parser.add_argument("--proxies", default="", help="some of them, by comma; all without")
     parser.add_argument("--rounds", type=int, default=3)
@@ -279,6 +285,7 @@ def main():
                 result = run.scenario(scenario)
             except CannotRun as why:
                 result = {"name": scenario.name, "title": scenario.title, "note": scenario.note, "reason": str(why), "proxies": {}}
+                print(f"{scenario.name:14} {why}", flush=True)
             result |= {"date": record["date"], "rounds": options.rounds, "seconds": options.seconds}
             if scenario.name in before:
                 result["before"] = report.run_before(before[scenario.name])
@@ -290,6 +297,11 @@ def main():
     if options.into:
         report.write(record, options.into)
     print(f"figures: {options.json}")
+    if not options.proxies or "tollgate" in options.proxies:
+        asked = [one for one in record["scenarios"] if one["date"] == record["date"]]
+        without = [one["name"] for one in asked if not one["proxies"].get("tollgate", {}).get("rounds")]
+        if without:
+            sys.exit(f"Tollgate was not measured: {', '.join(without)}")
 
 
 main()
