@@ -128,7 +128,11 @@ def upgrade_nginx(run, setup):
     os.kill(old, signal.SIGUSR2)
 
     def started():
-        text = pid.read_text().strip() if pid.exists() else ""
+        # It is renamed meanwhile.
+        try:
+            text = pid.read_text().strip()
+        except FileNotFoundError:
+            return None
         return text and int(text) != old and children(int(text)) and int(text)
 
     new = until("no new process", started)
