@@ -53,6 +53,8 @@ impl Listed for BoundConfig {
     const DESCRIPTION: &'static str = "How many requests may be in flight: a bound, or a list of bounds, all of which have to admit a request.";
     const NAME: &'static str = "Concurrency";
     const MOST: usize = 8;
+    const SEVERAL: &'static str = "bounds";
+    const POLICY: &'static str = Concurrency::NAME;
 }
 
 /// [`ConcurrencyConfig`], compiled.
@@ -87,29 +89,8 @@ impl Policy for Concurrency {
 
     fn compile(config: &ConcurrencyConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
         let in_flight = InFlight::of_process(&env.retained);
-        let mut found = Vec::new();
-        if !(1..=BoundConfig::MOST).contains(&config.0.len()) {
-            let problem =
-                Problem::new(format!("{} bounds, and one to {} can be", config.0.len(), BoundConfig::MOST))
-                    .remedy(
-                        "write `{ key: client_ip, max: 20 }`, or take the policy out with `concurrency: off`",
-                    );
-            return Err(vec![Finding::error(ConfigPath::root(), problem)]);
-        }
-        let mut bounds: Vec<Bound> = Vec::with_capacity(config.0.len());
-        for (index, bound) in config.0.iter().enumerate() {
-            let path = if config.0.len() > 1 { ConfigPath::root().index(index) } else { ConfigPath::root() };
-            match Bound::compile(bound, &in_flight, env) {
-                Ok(bound) if bounds.iter().any(|known| known.name == bound.name) => {
-                    let problem = Problem::new(format!("there are two bounds `{}`", bound.name))
-                        .remedy("give one of them another `name`");
-                    found.push(Finding::error(path, problem));
-                }
-                Ok(bound) => bounds.push(bound),
-                Err(wrong) => found.extend(wrong.into_iter().map(|finding| finding.under(&path))),
-            }
-        }
-        if found.is_empty() { Ok(Self { bounds: bounds.into(), in_flight }) } else { Err(found) }
+        let bounds = config.compile(|bound| Bound::compile(bound, &in_flight, env), |bound| &bound.name)?;
+        Ok(Self { bounds: bounds.into(), in_flight })
     }
 
     fn on_request<'a>(&'a self, head: &'a RequestHeader, cx: &'a mut PolicyContext) -> Step<'a> {

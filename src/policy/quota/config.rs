@@ -1,5 +1,7 @@
 //! Quotas, as they are written.
 
+use super::Quotas;
+use crate::policy::Policy as _;
 use crate::policy::shared::cost::CostConfig;
 use crate::policy::shared::fields::FieldsConfig;
 use crate::policy::shared::key::{KeyConfig, PartConfig};
@@ -17,6 +19,8 @@ impl Listed for QuotaConfig {
     const DESCRIPTION: &'static str = "How many requests may come in a period: a quota, or a list of quotas, all of which have to admit a request.";
     const NAME: &'static str = "Quotas";
     const MOST: usize = 8;
+    const SEVERAL: &'static str = "quotas";
+    const POLICY: &'static str = Quotas::NAME;
 }
 
 /// A quota. Who has used it up is answered with 429 and when there is more. What is used is kept over a

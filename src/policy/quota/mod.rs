@@ -32,10 +32,10 @@ pub use usage::{PAGE, Wanted};
 
 use super::context::PolicyContext;
 use super::shared::fields::{Fields, Told};
-use super::shared::list::Listed as _;
+use super::shared::terms::several_stores;
 use super::{CompileEnv, Policy, Step, Verdict};
 use crate::rejection::Rejection;
-use crate::values::{ConfigPath, Finding, Period, Problem};
+use crate::values::{Finding, Period};
 use count::{At, Millis};
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -79,40 +79,9 @@ impl Policy for Quotas {
     type Config = QuotasConfig;
 
     fn compile(config: &QuotasConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
-        let mut found = Vec::new();
-        if !(1..=QuotaConfig::MOST).contains(&config.0.len()) {
-            let problem =
-                Problem::new(format!("{} quotas, and one to {} can be", config.0.len(), QuotaConfig::MOST))
-                    .remedy(
-                        "write `{ key: consumer, max: 10000/day }`, or take the policy out with `quota: off`",
-                    );
-            return Err(vec![Finding::error(ConfigPath::root(), problem)]);
-        }
-        let mut all: Vec<Allowance> = Vec::with_capacity(config.0.len());
-        for (index, quota) in config.0.iter().enumerate() {
-            let path = if config.0.len() > 1 { ConfigPath::root().index(index) } else { ConfigPath::root() };
-            match Allowance::compile(quota, env) {
-                Ok(quota) if all.iter().any(|known| known.name() == quota.name()) => {
-                    let problem = Problem::new(format!("there are two quotas `{}`", quota.name()))
-                        .remedy("give one of them another `name`");
-                    found.push(Finding::error(path, problem));
-                }
-                Ok(quota) => all.push(quota),
-                Err(wrong) => found.extend(wrong.into_iter().map(|finding| finding.under(&path))),
-            }
-        }
-        let mut stores = all.iter().filter_map(|quota| quota.shared().map(|(name, _)| name));
-        if let Some(first) = stores.next()
-            && let Some(other) = stores.find(|other| *other != first)
-        {
-            let problem = Problem::new(format!(
-                "quotas in the stores `{first}` and `{other}`, which cannot decide together"
-            ))
-            .remedy("name one store for all of them");
-            found.push(Finding::error(ConfigPath::root(), problem));
-        }
-        if !found.is_empty() {
-            return Err(found);
+        let all = config.compile(|quota| Allowance::compile(quota, env), Allowance::name)?;
+        if let Some(wrong) = several_stores(all.iter().map(|quota| &quota.terms), "quotas") {
+            return Err(vec![wrong]);
         }
         Ok(Self { all: all.into(), store: Store::of_process(&env.retained, env.quota_keys) })
     }
@@ -121,7 +90,7 @@ impl Policy for Quotas {
         if let Err(rejection) = self.take_here(head, cx) {
             return Step::Reject(rejection);
         }
-        if self.all.iter().any(|quota| quota.shared().is_some() && !quota.is_shadow()) {
+        if self.all.iter().any(|quota| quota.terms.shared.is_some() && !quota.terms.shadow) {
             return Step::Wait(Box::pin(async move {
                 let decided = self.take_there(head, cx).await;
                 decided.map_or_else(Verdict::Reject, |()| {
@@ -154,7 +123,7 @@ impl Policy for Quotas {
         for mark in &mut cx.quotas {
             let Some(quota) = self.of(mark) else { continue };
             self.settle(quota, mark, answer, now);
-            if quota.fields().tells(refused) && !quota.is_shadow() {
+            if quota.terms.fields.tells(refused) && !quota.terms.shadow {
                 told.add(quota.name(), self.told(quota, mark, now));
             }
         }
@@ -165,7 +134,7 @@ impl Policy for Quotas {
 impl Quotas {
     /// From those that this gateway counts by itself.
     fn take_here(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
-        let asked = self.all.iter().filter(|quota| !quota.is_shadow() && quota.shared().is_none());
+        let asked = self.all.iter().filter(|quota| !quota.terms.shadow && quota.terms.shared.is_none());
         self.take(asked, head, cx, |_| {})
     }
 
@@ -194,7 +163,7 @@ impl Quotas {
         let label = |at: usize| quotas.get(at).map(|quota| quota.label(head, cx)).unwrap_or_default();
         let outcome = self.store.take(&asks, label);
         let Outcome::Refused { by, wait } = outcome else {
-            quotas.iter().for_each(|quota| quota.metrics().admitted());
+            quotas.iter().for_each(|quota| quota.terms.metrics.admitted());
             asks.iter().for_each(taken);
             cx.quotas.extend(marks);
             return Ok(());
@@ -206,28 +175,28 @@ impl Quotas {
     /// Those that only count, each by what this gateway sees.
     fn try_shadows(&self, head: &RequestHeader, cx: &mut PolicyContext) {
         let now = now();
-        for quota in self.all.iter().filter(|quota| quota.is_shadow()) {
+        for quota in self.all.iter().filter(|quota| quota.terms.shadow) {
             let Some((ask, period)) = quota.ask(head, cx, now) else { continue };
             let mark = Mark::new(&ask, period);
             if self.store.take(std::slice::from_ref(&ask), |_| quota.label(head, cx)) == Outcome::Admitted {
-                quota.metrics().admitted();
+                quota.terms.metrics.admitted();
                 cx.quotas.push(mark);
             } else {
-                quota.metrics().would_refuse();
+                quota.terms.metrics.would_refuse();
             }
         }
     }
 
     fn of(&self, mark: &Mark) -> Option<&Allowance> {
-        self.all.iter().find(|quota| *quota.id() == mark.quota)
+        self.all.iter().find(|quota| quota.terms.id == mark.quota)
     }
 
     /// Charges what the answer says that the request cost, in place of what it was charged.
     fn settle(&self, quota: &Allowance, mark: &mut Mark, answer: &ResponseHeader, now: Millis) {
-        if mark.settled || mark.taken == 0 || !quota.cost().is_told() {
+        if mark.settled || mark.taken == 0 || !quota.terms.cost.is_told() {
             return;
         }
-        let Some(cost) = quota.cost().told(answer) else { return };
+        let Some(cost) = quota.terms.cost.told(answer) else { return };
         let cost = cost.min(mark.max);
         mark.settled = true;
         if let Some(remote) = &mut mark.remote {
@@ -287,7 +256,7 @@ impl Mark {
 }
 
 fn refuse(by: Option<&Allowance>, wait: Millis) -> Box<Rejection> {
-    by.into_iter().for_each(|quota| quota.metrics().refused());
+    by.into_iter().for_each(|quota| quota.terms.metrics.refused());
     Box::new(refusal(by.map_or("", Allowance::name), wait))
 }
 

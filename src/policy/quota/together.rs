@@ -51,8 +51,10 @@ impl Quotas {
         cx: &mut PolicyContext,
     ) -> Result<(), Box<Rejection>> {
         let quotas: Vec<&Allowance> =
-            self.all.iter().filter(|quota| !quota.is_shadow() && quota.shared().is_some()).collect();
-        let Some((_, shared)) = quotas.first().and_then(|quota| quota.shared()) else { return Ok(()) };
+            self.all.iter().filter(|quota| !quota.terms.shadow && quota.terms.shared.is_some()).collect();
+        let Some((_, shared)) = quotas.first().and_then(|quota| quota.terms.shared.as_ref()) else {
+            return Ok(());
+        };
         let mut asked = Vec::new();
         let mut failure = StoreFailure::Refused("its clock jumps".to_owned());
         // The second time it is known what time it is there.
@@ -99,7 +101,7 @@ impl Quotas {
                 shared.adjust(key.clone(), then, i64::try_from(more).unwrap_or(i64::MAX));
             }
             if refused.is_none() {
-                quota.metrics().admitted();
+                quota.terms.metrics.admitted();
             } else if refused.is_some_and(|(by, _)| by == at) {
                 by = Some(quota);
             }
@@ -122,13 +124,13 @@ impl Quotas {
         head: &RequestHeader,
         cx: &mut PolicyContext,
     ) -> Result<(), Box<Rejection>> {
-        quotas.iter().for_each(|quota| quota.metrics().store_failed());
-        if let Some(quota) = quotas.iter().find(|quota| quota.on_failure() == OnFailure::Deny) {
+        quotas.iter().for_each(|quota| quota.terms.metrics.store_failed());
+        if let Some(quota) = quotas.iter().find(|quota| quota.terms.on_failure == OnFailure::Deny) {
             let title = "This cannot be answered now";
             let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, LIMIT_UNAVAILABLE, title);
             return Err(Box::new(rejection.detail(format!("quota={} {failure}", quota.name()))));
         }
-        let alone = quotas.iter().filter(|quota| quota.on_failure() == OnFailure::Local).copied();
+        let alone = quotas.iter().filter(|quota| quota.terms.on_failure == OnFailure::Local).copied();
         self.take(alone, head, cx, |ask| self.store.note_untold(ask))
     }
 }

@@ -1,5 +1,7 @@
 //! Rate limits, as they are written.
 
+use super::ClientLimits;
+use crate::policy::Policy as _;
 use crate::policy::shared::cost::CostConfig;
 use crate::policy::shared::fields::FieldsConfig;
 use crate::policy::shared::key::KeyConfig;
@@ -19,6 +21,8 @@ impl Listed for LimitConfig {
         "How often requests may come: a limit, or a list of limits, all of which have to admit a request.";
     const NAME: &'static str = "RateLimits";
     const MOST: usize = 8;
+    const SEVERAL: &'static str = "limits";
+    const POLICY: &'static str = ClientLimits::NAME;
 }
 
 /// One limit. Who goes beyond it is answered with 429 and when to come again.

@@ -6,15 +6,12 @@ use super::lease::Leases;
 use super::shared::Shared;
 use crate::identity::config::PlanConfig;
 use crate::policy::context::PolicyContext;
-use crate::policy::shared::cost::Cost;
-use crate::policy::shared::fields::FieldsConfig;
 use crate::policy::shared::gcra::{Ask, Family, LONGEST, Pace, Store, Ticks};
 use crate::policy::shared::key::Key;
-use crate::policy::shared::store_failure::OnFailure;
+use crate::policy::shared::terms::{Terms, TermsConfig, too_dear};
 use crate::policy::{CompileEnv, at};
 use crate::retained::StableId;
-use crate::telemetry::metrics::LimitMetrics;
-use crate::values::{ConfigPath, Finding, Name, Problem, Rate};
+use crate::values::{Finding, Problem, Rate};
 use ahash::HashMap;
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::hash::Hasher as _;
@@ -24,21 +21,12 @@ use std::sync::Arc;
 /// [`LimitConfig`], compiled.
 #[derive(Debug)]
 pub struct Limit {
-    name: Box<str>,
-    key: Key,
+    pub(super) terms: Terms<Shared>,
     family: Arc<Family>,
     /// For callers whose plan says nothing, and where plans do not count.
     pace: Option<(Rate, Pace)>,
     /// By the plan's name, where plans count.
     plans: Option<HashMap<Box<str>, Pace>>,
-    cost: Cost,
-    shadow: bool,
-    fields: FieldsConfig,
-    metrics: Arc<LimitMetrics>,
-    /// What it is found by, for all gateways alike.
-    id: Box<str>,
-    shared: Option<(Name, Arc<Shared>)>,
-    on_failure: OnFailure,
     local_share: f64,
     /// How many units are leased at once, and where they are.
     lease: Option<(u32, Arc<Leases>)>,
@@ -51,76 +39,37 @@ impl Limit {
         env: &CompileEnv<'_>,
     ) -> Result<Self, Vec<Finding>> {
         let mut found = Vec::new();
-        let key = match Key::compile(&config.key, &env.scope) {
-            Ok(key) => Some(key),
-            Err(wrong) => {
-                let at = ConfigPath::root().key("key");
-                found.extend(wrong.into_iter().map(|finding| finding.under(&at)));
-                None
-            }
-        };
         let pace = pace(config, &mut found);
         let plans = config.plan.then(|| plans(config, env, &mut found));
-        let cost = Cost::compile(&config.cost, &env.scope).map_err(|wrong| found.push(wrong)).ok();
-        if let (Some(Cost::Units(units)), Some((_, pace))) = (&cost, &pace)
-            && *units > pace.burst()
-        {
-            let problem =
-                Problem::new(format!("a request costs {units}, and there are {} at most", pace.burst()))
-                    .remedy("raise `burst`, or lower `cost`");
-            found.push(at("cost", problem));
-        }
-        let shared = config.shared.as_ref().and_then(|name| match env.stores.get(name) {
-            Ok(store) => Some((name.clone(), Arc::new(Shared::new(store)))),
-            Err(problem) => {
-                found.extend(problem.map(|problem| at("shared", problem)));
-                None
-            }
-        });
+        let most = pace.as_ref().map(|(_, pace)| u64::from(pace.burst()));
+        found.extend(most.and_then(|most| too_dear(&config.cost, most, "burst")));
         if config.lease.is_some() && config.shared.is_none() {
             let problem = Problem::new("there is no store that units could be leased from")
                 .remedy("name one with `shared`, or leave `lease` out");
             found.push(at("lease", problem));
         }
-        let (true, Some(key), Some(cost)) = (found.is_empty(), key, cost) else { return Err(found) };
-        let name: Box<str> =
-            config.name.as_ref().map_or_else(|| key.as_str().into(), |name| name.as_str().into());
-        let place = env.place.borrow();
-        // What makes it another limit: where it stands, what it is called, what it counts by.
-        let id = format!("{place}/{name}/{}", key.as_str());
-        let family = env.retained.get_or(StableId::new("rate_limit", &id), || store.family(&id));
+        let terms = TermsConfig {
+            name: config.name.as_ref(),
+            key: &config.key,
+            cost: &config.cost,
+            shadow: config.shadow,
+            shared: config.shared.as_ref(),
+            on_failure: config.on_failure,
+            fields: config.fields,
+        };
+        let terms = Terms::compile(terms, Shared::new, env, found)?;
+        let id = &*terms.id;
+        let family = env.retained.get_or(StableId::new("rate_limit", id), || store.family(id));
         let paces = plans.iter().flat_map(HashMap::values).chain(pace.iter().map(|(_, pace)| pace));
         let local_share = config.local_share.fraction();
         for pace in paces {
             family.learn(pace.interval());
-            if shared.is_some() {
+            if terms.shared.is_some() {
                 family.learn(pace.share(local_share).interval());
             }
         }
-        let metrics = match &env.metrics {
-            Some(metrics) => metrics.limit(&place.to_string(), &name),
-            None => Arc::new(LimitMetrics::unseen()),
-        };
-        drop(place);
-        let (shadow, fields, on_failure) = (config.shadow, config.fields, config.on_failure);
         let lease = config.lease.map(|units| (units.get(), Leases::of_process(&env.retained)));
-        let id = id.into();
-        Ok(Self {
-            name,
-            key,
-            family,
-            pace,
-            plans,
-            cost,
-            shadow,
-            fields,
-            metrics,
-            id,
-            shared,
-            on_failure,
-            local_share,
-            lease,
-        })
+        Ok(Self { terms, family, pace, plans, local_share, lease })
     }
 
     /// What this request asks of it; none if it does not concern it.
@@ -132,7 +81,7 @@ impl Limit {
     ) -> Option<Ask<'l>> {
         let (pace, units) = self.price(head, cx)?;
         let mut hasher = store.hasher(&self.family);
-        self.key.digest(&mut hasher, head, cx);
+        self.terms.key.digest(&mut hasher, head, cx);
         Some(Ask { family: &self.family, digest: hasher.finish(), pace, cost: pace.cost(units) })
     }
 
@@ -152,7 +101,7 @@ impl Limit {
     /// The pace for this request, and its cost in units; none if it does not concern it.
     pub(super) fn price(&self, head: &RequestHeader, cx: &PolicyContext) -> Option<(Pace, u32)> {
         let pace = self.pace_of(cx)?;
-        let units = u32::try_from(self.cost.of(&self.name, head, cx)).unwrap_or(u32::MAX);
+        let units = u32::try_from(self.terms.cost.of(&self.terms.name, head, cx)).unwrap_or(u32::MAX);
         Some((pace, units))
     }
 
@@ -164,10 +113,10 @@ impl Limit {
     /// Charges what the answer says that the request cost, in place of what it was charged. True if the
     /// answer says it.
     pub(super) fn settle(&self, store: &Store, mark: &mut Mark, answer: &ResponseHeader, now: Ticks) -> bool {
-        if !self.cost.is_told() {
+        if !self.terms.cost.is_told() {
             return true;
         }
-        let Some(units) = self.cost.told(answer) else { return false };
+        let Some(units) = self.terms.cost.told(answer) else { return false };
         let cost = mark.pace.cost(u32::try_from(units).unwrap_or(u32::MAX));
         if let Some(remote) = &mut mark.remote {
             let more = cost.cast_signed() - mark.taken.cast_signed();
@@ -183,38 +132,24 @@ impl Limit {
         true
     }
 
-    /// The store that decides, and by what it is asked.
-    pub(super) const fn shared(&self) -> Option<&(Name, Arc<Shared>)> {
-        self.shared.as_ref()
-    }
-
     /// How many units are leased at once, and where they are.
     pub(super) const fn lease(&self) -> Option<&(u32, Arc<Leases>)> {
         self.lease.as_ref()
     }
 
-    pub(super) const fn on_failure(&self) -> OnFailure {
-        self.on_failure
-    }
-
-    /// What it is found by, for all gateways alike.
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.terms.name
     }
 
     /// By what it tells requests apart.
     pub const fn key(&self) -> &Key {
-        &self.key
+        &self.terms.key
     }
 
     /// True if it is decided once the caller is known.
     pub fn needs_caller(&self) -> bool {
-        self.key.needs_caller() || self.plans.is_some() || self.cost.needs_caller()
+        self.plans.is_some() || self.terms.need_caller()
     }
 
     /// True if plans say rate and burst.
@@ -231,21 +166,9 @@ impl Limit {
         &self.family
     }
 
-    pub(super) const fn is_shadow(&self) -> bool {
-        self.shadow
-    }
-
-    pub(super) const fn fields(&self) -> FieldsConfig {
-        self.fields
-    }
-
-    pub(super) fn metrics(&self) -> &LimitMetrics {
-        &self.metrics
-    }
-
     /// In words, for who explains it: `client_ip: 100/s, 200 at once`.
     pub fn explain(&self, cx: &PolicyContext) -> String {
-        let mut text = format!("{}: ", self.name);
+        let mut text = format!("{}: ", self.name());
         match (self.pace_of(cx), cx.plan()) {
             (None, _) => text.push_str("does not concern this caller"),
             (Some(pace), Some(plan)) if self.plans.as_ref().is_some_and(|plans| plans.contains_key(plan)) => {
@@ -256,17 +179,9 @@ impl Limit {
                 text.push_str(&format!("{rate}, {} at once", pace.burst()));
             }
         }
-        if *self.name != *self.key.as_str() {
-            text.push_str(&format!(", by {}", self.key.as_str()));
-        }
-        if let Some((store, _)) = &self.shared {
-            text.push_str(&format!(", together in `{store}`"));
-        }
+        self.terms.explain(&mut text);
         if let Some((units, _)) = &self.lease {
             text.push_str(&format!(", leased by up to {units}"));
-        }
-        if self.shadow {
-            text.push_str(", only counted");
         }
         text
     }

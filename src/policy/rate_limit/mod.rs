@@ -27,10 +27,10 @@ pub use limit::{Limit, plan_problem};
 use super::context::PolicyContext;
 use super::shared::fields::{Fields, Told};
 use super::shared::gcra::{Ask, Outcome, Pace, Store, Ticks, span};
-use super::shared::list::Listed as _;
+use super::shared::terms::several_stores;
 use super::{CompileEnv, Policy, Step, Verdict};
 use crate::rejection::Rejection;
-use crate::values::{ConfigPath, Finding, Problem};
+use crate::values::Finding;
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
@@ -77,41 +77,9 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
 
     fn compile(config: &RateLimitConfig, env: &CompileEnv<'_>) -> Result<Self, Vec<Finding>> {
         let store = Store::of_process(&env.retained, env.limit_keys);
-        let mut found = Vec::new();
-        if !(1..=LimitConfig::MOST).contains(&config.0.len()) {
-            let problem = Problem::new(format!(
-                "{} limits, and one to {} can be",
-                config.0.len(),
-                LimitConfig::MOST
-            ))
-            .remedy("write `{ key: client_ip, rate: 100/s }`, or take the policy out with `rate_limit: off`");
-            return Err(vec![Finding::error(ConfigPath::root(), problem)]);
-        }
-        let mut limits: Vec<Limit> = Vec::with_capacity(config.0.len());
-        for (index, limit) in config.0.iter().enumerate() {
-            let path = if config.0.len() > 1 { ConfigPath::root().index(index) } else { ConfigPath::root() };
-            match Limit::compile(limit, &store, env) {
-                Ok(limit) if limits.iter().any(|known| known.name() == limit.name()) => {
-                    let problem = Problem::new(format!("there are two limits `{}`", limit.name()))
-                        .remedy("give one of them another `name`");
-                    found.push(Finding::error(path, problem));
-                }
-                Ok(limit) => limits.push(limit),
-                Err(wrong) => found.extend(wrong.into_iter().map(|finding| finding.under(&path))),
-            }
-        }
-        let mut stores = limits.iter().filter_map(|limit| limit.shared().map(|(name, _)| name));
-        if let Some(first) = stores.next()
-            && let Some(other) = stores.find(|other| *other != first)
-        {
-            let problem = Problem::new(format!(
-                "limits in the stores `{first}` and `{other}`, which cannot decide together"
-            ))
-            .remedy("name one store for all of them");
-            found.push(Finding::error(ConfigPath::root(), problem));
-        }
-        if !found.is_empty() {
-            return Err(found);
+        let mut limits = config.compile(|limit| Limit::compile(limit, &store, env), Limit::name)?;
+        if let Some(wrong) = several_stores(limits.iter().map(|limit| &limit.terms), "limits") {
+            return Err(vec![wrong]);
         }
         limits.retain(|limit| limit.needs_caller() == CALLER);
         Ok(Self { limits: limits.into(), store })
@@ -125,7 +93,7 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
         if let Err(rejection) = self.take_here(head, cx) {
             return Step::Reject(rejection);
         }
-        if self.limits.iter().any(|limit| limit.shared().is_some() && !limit.is_shadow()) {
+        if self.limits.iter().any(|limit| limit.terms.shared.is_some() && !limit.terms.shadow) {
             return Step::Wait(Box::pin(async move {
                 let decided = self.take_there(head, cx).await;
                 decided.map_or_else(Verdict::Reject, |()| {
@@ -162,7 +130,7 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
             if !mark.settled && mark.taken > 0 {
                 mark.settled = limit.settle(&self.store, mark, answer, now);
             }
-            if limit.fields().tells(refused) && !limit.is_shadow() {
+            if limit.terms.fields.tells(refused) && !limit.terms.shadow {
                 let here = || self.store.full(mark.digest, mark.pace, now);
                 let full = mark.remote.as_ref().map_or_else(here, |remote| remote.full());
                 told.add(limit.name(), mark.told(full, now));
@@ -175,7 +143,7 @@ impl<const CALLER: bool> Policy for RateLimit<CALLER> {
 impl<const CALLER: bool> RateLimit<CALLER> {
     /// Those that this gateway decides by itself.
     fn take_here(&self, head: &RequestHeader, cx: &mut PolicyContext) -> Result<(), Box<Rejection>> {
-        let asked = self.limits.iter().filter(|limit| !limit.is_shadow() && limit.shared().is_none());
+        let asked = self.limits.iter().filter(|limit| !limit.terms.shadow && limit.terms.shared.is_none());
         let asked = asked.filter_map(|limit| Some((limit, limit.ask(&self.store, head, cx)?))).collect();
         self.take(asked, cx)
     }
@@ -190,7 +158,7 @@ impl<const CALLER: bool> RateLimit<CALLER> {
         cx.limits.extend(limits.iter().zip(&asks).map(|(limit, ask)| Mark::new(limit, ask, admitted)));
         match outcome {
             Outcome::Admitted => {
-                limits.iter().for_each(|limit| limit.metrics().admitted());
+                limits.iter().for_each(|limit| limit.terms.metrics.admitted());
                 Ok(())
             }
             Outcome::Refused { by, wait } => Err(Self::refuse(limits.get(by).copied(), wait)),
@@ -198,20 +166,20 @@ impl<const CALLER: bool> RateLimit<CALLER> {
     }
 
     fn refuse(by: Option<&Limit>, wait: Ticks) -> Box<Rejection> {
-        by.into_iter().for_each(|limit| limit.metrics().refused());
+        by.into_iter().for_each(|limit| limit.terms.metrics.refused());
         Box::new(refusal(by.map_or("", Limit::name), wait))
     }
 
     /// Those that only count: each by itself, by what this gateway sees, and only for requests that go on.
     fn try_shadows(&self, head: &RequestHeader, cx: &mut PolicyContext) {
         let now = self.store.now();
-        for limit in self.limits.iter().filter(|limit| limit.is_shadow()) {
+        for limit in self.limits.iter().filter(|limit| limit.terms.shadow) {
             let Some(ask) = limit.ask(&self.store, head, cx) else { continue };
             if self.store.take(&[ask], now) == Outcome::Admitted {
-                limit.metrics().admitted();
+                limit.terms.metrics.admitted();
                 cx.limits.push(Mark::new(limit, &ask, true));
             } else {
-                limit.metrics().would_refuse();
+                limit.terms.metrics.would_refuse();
             }
         }
     }

@@ -127,7 +127,7 @@ impl Shared {
     pub(super) fn ask(limit: &Limit, head: &RequestHeader, cx: &PolicyContext) -> Option<SharedAsk> {
         let (pace, units) = limit.price(head, cx)?;
         let cost = pace.cost(units);
-        let digest = limit.key().sha256(limit.id(), head, cx);
+        let digest = limit.key().sha256(&limit.terms.id, head, cx);
         let key = digest.bytes().first_chunk().copied().unwrap_or_default();
         Some(SharedAsk { key, pace, cost, most: cost })
     }

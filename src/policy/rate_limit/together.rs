@@ -60,8 +60,8 @@ impl<const CALLER: bool> RateLimit<CALLER> {
     ) -> Result<(), Box<Rejection>> {
         let (mut asked, mut asks, mut leased) = (Vec::new(), Vec::new(), Vec::new());
         let mut by = None;
-        for limit in self.limits.iter().filter(|limit| !limit.is_shadow()) {
-            let Some((_, shared)) = limit.shared() else { continue };
+        for limit in self.limits.iter().filter(|limit| !limit.terms.shadow) {
+            let Some((_, shared)) = &limit.terms.shared else { continue };
             let Some(mut ask) = Shared::ask(limit, head, cx) else { continue };
             let turn = match limit.lease() {
                 None => None,
@@ -94,7 +94,7 @@ impl<const CALLER: bool> RateLimit<CALLER> {
                 }
             }
         }
-        leased.iter().for_each(|limit| limit.metrics().admitted());
+        leased.iter().for_each(|limit| limit.terms.metrics.admitted());
         Ok(())
     }
 
@@ -113,7 +113,7 @@ impl<const CALLER: bool> RateLimit<CALLER> {
             let full = now.saturating_add(ahead);
             match (decision.refused, turn) {
                 (None, turn) => {
-                    limit.metrics().admitted();
+                    limit.terms.metrics.admitted();
                     turn.into_iter().for_each(|turn| turn.granted(granted, (full, now)));
                 }
                 (Some((by, wait)), turn) if by == at => {
@@ -135,13 +135,13 @@ impl<const CALLER: bool> RateLimit<CALLER> {
         head: &RequestHeader,
         cx: &mut PolicyContext,
     ) -> Result<(), Box<Rejection>> {
-        limits.iter().for_each(|limit| limit.metrics().store_failed());
-        if let Some(limit) = limits.iter().find(|limit| limit.on_failure() == OnFailure::Deny) {
+        limits.iter().for_each(|limit| limit.terms.metrics.store_failed());
+        if let Some(limit) = limits.iter().find(|limit| limit.terms.on_failure == OnFailure::Deny) {
             let title = "This cannot be answered now";
             let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, LIMIT_UNAVAILABLE, title);
             return Err(Box::new(rejection.detail(format!("limit={} {failure}", limit.name()))));
         }
-        let alone = limits.iter().filter(|limit| limit.on_failure() == OnFailure::Local);
+        let alone = limits.iter().filter(|limit| limit.terms.on_failure == OnFailure::Local);
         let asked =
             alone.filter_map(|limit| Some((*limit, limit.ask_alone(&self.store, head, cx)?))).collect();
         self.take(asked, cx)
@@ -159,9 +159,10 @@ impl Mark {
     /// Of a limit that gateways decide together.
     fn there(limit: &Limit, ask: &SharedAsk, admitted: bool, full: Ticks) -> Self {
         let leases = limit.lease().map(|(_, leases)| Arc::clone(leases));
-        let remote = limit
-            .shared()
-            .map(|(_, shared)| Box::new(Remote { shared: Arc::clone(shared), key: ask.key, full, leases }));
+        let remote =
+            limit.terms.shared.as_ref().map(|(_, shared)| {
+                Box::new(Remote { shared: Arc::clone(shared), key: ask.key, full, leases })
+            });
         Self {
             family: limit.family().id(),
             digest: 0,

@@ -1,5 +1,6 @@
 //! A list of which one may stand alone.
 
+use crate::values::{ConfigPath, Finding, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 use std::fmt;
@@ -15,11 +16,48 @@ pub trait Listed {
     const NAME: &'static str;
     /// The most that there may be.
     const MOST: usize;
+    /// What several are called.
+    const SEVERAL: &'static str;
+    /// The policy that they are of.
+    const POLICY: &'static str;
 }
 
 /// A list of which one may stand alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T: Listed> OneOrMany<T> {
+    /// Compiles each of them.
+    ///
+    /// # Errors
+    /// There is none, there are too many, two have one name, or one of them is wrong.
+    pub fn compile<C>(
+        &self,
+        mut compile: impl FnMut(&T) -> Result<C, Vec<Finding>>,
+        name: impl Fn(&C) -> &str,
+    ) -> Result<Vec<C>, Vec<Finding>> {
+        let (several, count) = (T::SEVERAL, self.0.len());
+        if !(1..=T::MOST).contains(&count) {
+            let problem = Problem::new(format!("{count} {several}, and one to {} can be", T::MOST))
+                .remedy(format!("write {}, or take the policy out with `{}: off`", T::EXPECTED, T::POLICY));
+            return Err(vec![Finding::error(ConfigPath::root(), problem)]);
+        }
+        let (mut all, mut found) = (Vec::<C>::with_capacity(count), Vec::new());
+        for (index, config) in self.0.iter().enumerate() {
+            let path = if count > 1 { ConfigPath::root().index(index) } else { ConfigPath::root() };
+            match compile(config) {
+                Ok(next) if all.iter().any(|known| name(known) == name(&next)) => {
+                    let problem = Problem::new(format!("there are two {several} `{}`", name(&next)))
+                        .remedy("give one of them another `name`");
+                    found.push(Finding::error(path, problem));
+                }
+                Ok(next) => all.push(next),
+                Err(wrong) => found.extend(wrong.into_iter().map(|finding| finding.under(&path))),
+            }
+        }
+        if found.is_empty() { Ok(all) } else { Err(found) }
+    }
+}
 
 impl<'de, T: Listed + Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

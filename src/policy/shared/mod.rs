@@ -13,4 +13,5 @@ pub mod list;
 pub mod store_failure;
 pub mod strip;
 pub mod template;
+pub mod terms;
 pub mod whole_body;
