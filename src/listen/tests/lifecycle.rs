@@ -208,3 +208,14 @@ async fn a_connection_that_says_nothing_does_not_keep_its_listener() {
     }
     bench.stop().await;
 }
+
+/// Each idle connection has a task of this size for as long as it lasts. Tokio adds some 60 bytes, and the whole is
+/// aligned to 128.
+#[test]
+fn the_task_of_a_connection_is_small() {
+    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    let size = size(crate::listen::connection::run::<super::TestApp>);
+    assert!(size <= 960, "{size} bytes");
+}
