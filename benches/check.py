@@ -178,7 +178,7 @@ def read(path):
 def allocates(caller, callee):
     """Whether such a call asks for a block: of our allocator, which may have one, or past it of mimalloc."""
     ours = r".*\ballocator::Allocator\b"
-    if re.match(ours + r".*::alloc\b", callee):
+    if re.match(ours + r".*GlobalAlloc>::alloc('\d+)?$", callee):
         return True
     return bool(re.match(r"mi_\w*alloc", callee)) and not re.match(r"_?mi_|" + ours, caller)
 
