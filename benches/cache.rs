@@ -120,6 +120,11 @@ impl Filled {
             each(store.bytes() as i64),
             empty - before
         );
+        let counted = store.bytes() as i64;
+        assert!(
+            (counted - held).abs() < held / 10,
+            "{counted} counted of {held}: the bound on bytes is none"
+        );
         let keys = (0..ASKED).map(|at| key(at * (size / ASKED))).collect();
         Self { store, keys, now }
     }

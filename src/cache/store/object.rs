@@ -119,11 +119,11 @@ impl Object {
     pub fn weight(&self) -> u64 {
         /// What the parts of an object and of its place take.
         const OVERHEAD: u64 = 384;
-        /// What a field takes besides its text.
-        const FIELD: u64 = 72;
+        /// What a map has for each field that it has room for, besides its text (a slot and a third of 104 and 4 bytes).
+        const FIELD: u64 = 110;
         let text: usize =
             self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let fields = self.head.headers.len() as u64 * FIELD + text as u64;
+        let fields = self.head.headers.capacity() as u64 * FIELD + text as u64;
         let tags = self.tags.len() as u64 * 8 + self.variant.len() as u64;
         let body = match &self.body {
             Body::Whole(whole) => whole.weight(),
