@@ -24,9 +24,8 @@ from credentials import token  # noqa: E402
 from machine import Processes, free_ports, memory_kib  # noqa: E402
 from world import LOAD_CORE, Authority, curves, h2load_says, nginx, until, wrk_says  # noqa: E402
 
-# What may come on top from the third quarter to the last (it takes the first half until all clients of `soak.lua` have
-# a quota for the day, which is kept until the day is over): MiB, and descriptors. Between samples, and between
-# reloads, in seconds.
+# What may come on top from the third quarter to the last, when all that has a bound is full: MiB, and descriptors.
+# Between samples, and between reloads, in seconds.
 SLACK_MIB, SLACK_DESCRIPTORS, EACH, RELOAD_EACH = 16, 16, 5.0, 10.0
 GAUGES = ("http_in_flight", "upstream_in_flight", "concurrency_in_flight", "connections")
 
