@@ -556,3 +556,15 @@ fn bodies_are_kept_in_few_pieces() {
         assert!(whole.pieces().concat() == body, "{length} in {came_in}");
     }
 }
+
+/// A map has slots for more fields than there are in it, of 104 bytes each.
+#[test]
+fn an_answer_weighs_what_its_map_has_room_for() {
+    let store = Store::new(ByteSize::mib(8));
+    let names: Vec<String> = (0..10).map(|number| format!("x-{number}")).collect();
+    let fields: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "a")).collect();
+    let object = object(&store, &fields, &HeaderMap::new(), &[0; 1000]);
+    let room = object.head.headers.capacity();
+    assert!(room > object.head.headers.len(), "or this shows nothing");
+    assert!(object.weight() >= 1000 + 104 * room as u64, "{} for {room} slots", object.weight());
+}
