@@ -24,6 +24,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 /// The most that is read at once while a head is not whole. What follows the head in the same read is
 /// then less than Pingora's retry buffer, which `proxy` relies on where it holds bodies.
 const HEAD_READ: u64 = 16 << 10;
+/// What a connection writes before the others of its worker have their turn: two of the largest segments that the
+/// kernel makes, about 20 us. Written at once, a MiB has others wait for as long as it takes, and takes twice as long:
+/// its client cannot keep up, and by the time it reads, what was copied is in no cache (loadtest/RESULTS.md).
+const TURN: usize = 2 * 65_483;
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// RFC 9113 section 3.4.
@@ -51,6 +55,8 @@ pub struct Edge<S> {
     out: WriteBuffer,
     header_deadline: Option<Timer>,
     write_deadline: Option<Timer>,
+    /// How many bytes of [`TURN`] an answer has written.
+    turn: usize,
     /// The client was given up since it accepted nothing.
     stalled: bool,
     protocol: Option<ALPN>,
@@ -86,6 +92,7 @@ impl<S: Transport> Edge<S> {
             out: WriteBuffer::default(),
             header_deadline: None,
             write_deadline: None,
+            turn: 0,
             stalled: false,
             protocol,
             accepted: SystemTime::now(),
@@ -108,6 +115,7 @@ impl<S: Transport> Edge<S> {
     /// Forgets the request that has ended.
     pub(super) fn between_requests(&mut self) {
         self.header_deadline = None;
+        self.turn = 0;
         self.request_line = RequestLine::default();
         self.info.set_header_state(HeaderState::Idle);
     }
@@ -166,6 +174,7 @@ impl<S: Transport> Edge<S> {
             self.write_deadline = None;
             return written;
         }
+        self.turn = 0;
         if !self.stalled {
             let limit = self.info.limits().write_time.get();
             let deadline = self.write_deadline.get_or_insert_with(|| timer(limit));
@@ -191,19 +200,37 @@ impl<S: Transport> Edge<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Pending once the turn is over; the task is then at the end of its worker's queue.
+    fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.turn < TURN {
+            return Poll::Ready(());
+        }
+        self.turn = 0;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Writes what is buffered and then `bufs`, in one call where the transport can. Answers how
     /// many bytes of `bufs` went out.
     fn poll_write_through(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         /// As many as Pingora has ever been seen to pass, and the buffered bytes before them.
         const SLICES: usize = 16;
         loop {
+            ready!(self.poll_turn(cx));
+            let mut left = TURN - self.turn;
             let buffered = self.out.pending().len();
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut used = 0;
-            let first = (buffered > 0).then(|| IoSlice::new(self.out.pending()));
-            for (slot, slice) in slices.iter_mut().zip(first.into_iter().chain(bufs.iter().copied())) {
-                *slot = slice;
+            let first = (buffered > 0).then(|| self.out.pending());
+            for (slot, slice) in slices.iter_mut().zip(first.into_iter().chain(bufs.iter().map(|buf| &**buf)))
+            {
+                let part = &slice[..slice.len().min(left)];
+                *slot = IoSlice::new(part);
                 used += 1;
+                left -= part.len();
+                if left == 0 {
+                    break;
+                }
             }
             let written = Pin::new(&mut self.transport).poll_write_vectored(cx, &slices[..used]);
             let written = ready!(self.or_stalled(cx, written))?;
@@ -211,6 +238,7 @@ impl<S: Transport> Edge<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.info.count_sent(written);
+            self.turn += written;
             self.out.advance(written.min(buffered));
             if written > buffered {
                 return Poll::Ready(Ok(written - buffered));

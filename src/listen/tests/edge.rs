@@ -102,6 +102,45 @@ async fn small_writes_go_out_together() {
     assert!(arrived.starts_with(b"headbodyheadx"));
 }
 
+/// On a runtime of one thread, as a worker is: what else runs there gets in between.
+#[tokio::test]
+async fn a_large_answer_leaves_turns_to_others() {
+    const SIZE: usize = 1 << 20;
+    let (mut edge, mut client) = pair("").await;
+    let others = std::cell::Cell::new(0);
+    let mut most_between = 0;
+    let large = vec![b'x'; SIZE];
+    let mut arrived = vec![0; SIZE];
+    let writing = async {
+        let (mut turns, mut since) = (others.get(), 0);
+        let mut rest = &large[..];
+        while !rest.is_empty() {
+            let written = edge.write(rest).await.unwrap();
+            if others.get() != turns {
+                (turns, since) = (others.get(), 0);
+            }
+            since += written;
+            most_between = most_between.max(since);
+            rest = &rest[written..];
+        }
+        edge.flush().await.unwrap();
+    };
+    let reading = patiently(client.read_exact(&mut arrived));
+    let other = async {
+        loop {
+            others.set(others.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        ((), read) = async { tokio::join!(writing, reading) } => read.unwrap(),
+        () = other => unreachable!("it has no end"),
+    };
+    assert!(most_between <= 2 * 65_483 + 4096, "{most_between} bytes while another waited");
+    assert!(arrived == large, "it came as it was sent");
+}
+
 #[tokio::test]
 async fn a_client_that_was_given_up_is_reset() {
     let (mut edge, mut client) = pair("limits: { write_time: 50ms }").await;
