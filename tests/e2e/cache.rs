@@ -408,6 +408,38 @@ fn a_client_that_leaves_does_not_stop_the_fetch() {
     assert_eq!((answer.status, answer.body.len(), origin.received().len()), (200, 300_003, 1));
 }
 
+/// An endless answer would be fetched for ever for a client that has gone.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the origin is slow and has no end")]
+fn a_fetch_that_nobody_waits_for_has_its_time_too() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let origin = Origin::start(move |_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut goes_on = stream.write_all(head.as_bytes()).is_ok();
+        while goes_on {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            goes_on = stream.write_all(b"1\r\nx\r\n").is_ok();
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        false
+    });
+    let gateway = Gateway::start(&format!(
+        "admin: {{ address: '127.0.0.1:PORT_admin', token: secret }}\n\
+         caches: {{ default: {{ memory: 8MiB }} }}\n\
+         listeners: {{ web: {{ address: '127.0.0.1:PORT_web' }} }}\n\
+         upstreams: {{ origin: {{ endpoints: ['{}'], timeouts: {{ total: 2s }} }} }}\n\
+         routes: {{ all: {{ policies: {{ cache: {{ }} }}, to: origin }} }}\n",
+        origin.address(),
+    ));
+    let mut client = Client::new(gateway.web());
+    client.write("GET /x HTTP/1.1\r\nhost: a\r\n\r\n");
+    client.wait_for_bytes();
+    client.abort();
+    wait_until("the fetch is over", || ended.load(Ordering::SeqCst) == 1);
+    assert_eq!((kept(&gateway), origin.received().len()), (0.0, 1));
+}
+
 /// RFC 9110 section 14: a part of what comes is served when it is there, and not before the rest has come.
 #[test]
 fn parts_of_what_is_on_its_way() {
