@@ -54,9 +54,8 @@ lint: deps-build ## Format and lints
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check licenses bans sources; fi
 
-# Cargo's own profile for benches is release.
 bench: deps-bench ## Micro benches, then the load tests against a bare Pingora proxy
-	$(CARGO) bench --locked $(if $(filter-out release,$(PROFILE)),--profile $(PROFILE))
+	$(CARGO) bench --locked
 	$(CARGO) build --locked --profile $(PROFILE) --bin tollgate --examples
 	loadtest/plain.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate
 	loadtest/idle.sh $(OUT)/examples/origin $(OUT)/examples/bare_proxy $(OUT)/tollgate

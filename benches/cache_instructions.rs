@@ -1,7 +1,7 @@
 //! Instructions of a thousand hits in the store, of a thousand keys, and of judging and keeping a thousand answers,
 //! counted by valgrind. `make bench-check` holds them against benches/baseline.json.
 //!
-//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --bench cache_instructions`
+//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --profile release --bench cache_instructions`
 
 #![expect(missing_docs, reason = "what gungraun's macros make has none")]
 #![expect(clippy::disallowed_methods, reason = "gungraun's main ends the process itself")]

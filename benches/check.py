@@ -54,11 +54,10 @@ def environment(profile):
 
 def operations(profile):
     """{bench: instructions}, of the benches that count them."""
-    # Cargo's own profile for benches is the release profile.
-    chosen = [] if profile == "release" else ["--profile", profile]
     found = {}
     for bench in BENCHES:
-        done = subprocess.run(["cargo", "bench", "--locked", *chosen, "--bench", bench], capture_output=True, text=True, cwd=HERE.parent)
+        command = ["cargo", "bench", "--locked", "--profile", profile, "--bench", bench]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent)
         if done.returncode != 0:
             sys.exit(f"{bench}: {done.stderr[-2000:]}")
         found |= parse(bench, done.stdout)

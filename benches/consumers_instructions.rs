@@ -1,7 +1,7 @@
 //! Instructions of a thousand callers with API keys, among 1, 1,000 and 1,000,000 consumers, counted by
 //! valgrind.
 //!
-//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --bench consumers_instructions`
+//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --profile release --bench consumers_instructions`
 
 #![expect(missing_docs, reason = "what gungraun's macros make has none")]
 #![expect(clippy::disallowed_methods, reason = "gungraun's main ends the process itself")]

@@ -1,7 +1,7 @@
 //! Instructions of a thousand requests through chains of policies, of a thousand lines of the access log, and of
 //! compiling a thousand routes, counted by valgrind. `make bench-check` holds them against benches/baseline.json.
 //!
-//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --bench policies_instructions`
+//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --profile release --bench policies_instructions`
 
 #![expect(missing_docs, reason = "what gungraun's macros make has none")]
 #![expect(clippy::disallowed_methods, reason = "gungraun's main ends the process itself")]

@@ -1,6 +1,6 @@
 //! Instructions of a thousand lookups, with 10, 1,000 and 100,000 routes, counted by valgrind.
 //!
-//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --bench router_instructions`
+//! `cargo install gungraun-runner --version 0.20.0 && cargo bench --profile release --bench router_instructions`
 
 #![expect(missing_docs, reason = "what gungraun's macros make has none")]
 #![expect(clippy::disallowed_methods, reason = "gungraun's main ends the process itself")]
