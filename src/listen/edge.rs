@@ -15,7 +15,7 @@ use pingora_http::ResponseHeader;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
@@ -200,14 +200,14 @@ impl<S: Transport> Edge<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Pending once the turn is over; the task is then at the end of its worker's queue.
-    fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
+    /// Pending once the turn is over. The worker goes on with this task when no other one is ready, and it has looked
+    /// whose connections have become so.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.turn < TURN {
             return Poll::Ready(());
         }
         self.turn = 0;
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        pin!(tokio::task::yield_now()).poll(cx)
     }
 
     /// Writes what is buffered and then `bufs`, in one call where the transport can. Answers how
