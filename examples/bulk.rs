@@ -47,6 +47,8 @@ async fn serve(address: &str) -> Result<(), Failure> {
     socket2::SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER)?;
     loop {
         let (stream, _) = listener.accept().await?;
+        // Or a window's update waits for the acknowledgement of the one before, which takes 40 ms.
+        let _ = stream.set_nodelay(true);
         tokio::spawn(async move {
             let server = auto::Builder::new(TokioExecutor::new());
             let _ = server.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
@@ -74,7 +76,9 @@ async fn ask(upload: bool, modern: bool, address: &str, bytes: u64, mut pace: Pa
     let request = if modern { request } else { request.header(header::HOST, address) };
     let left = if upload { bytes } else { 0 };
     let request = request.body(Bulk { left, piece: vec![b'b'; PIECE].into() })?;
-    let stream = TokioIo::new(TcpStream::connect(address).await?);
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let stream = TokioIo::new(stream);
     let answer = if modern {
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
         tokio::spawn(connection);
