@@ -200,8 +200,8 @@ impl<S: Transport> Edge<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Pending once the turn is over. The worker goes on with this task when no other one is ready, and it has looked
-    /// whose connections have become so.
+    /// Pending once the turn is over. The worker goes on with this task when it has looked whose connections have become
+    /// ready, which it does when no task is, or after some dozens of them.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.turn < TURN {
             return Poll::Ready(());
